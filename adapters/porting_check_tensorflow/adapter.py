@@ -1,0 +1,174 @@
+"""The adapter for TensorFlow: Keras models here, everything without Keras in :mod:`~porting_check_tensorflow.graph`.
+
+TensorFlow is imported inside the methods: an adapter is asked whether it owns a model before its framework is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from porting_check.neutral.adapter import Adapter, Inputs, InputSpec
+from porting_check.neutral.errors import ModelError, RunError
+from porting_check.neutral.node import Node
+from porting_check.neutral.trace import Environment, Sink
+from porting_check_tensorflow.flavours import backend, is_keras
+
+
+class TensorFlowAdapter(Adapter):
+    """Keras models (Keras 3, ``tf_keras`` and older), ``tf.Module``, ``tf.function``, SavedModel, frozen graphs, TFLite.
+
+    Example:
+        >>> adapter = TensorFlowAdapter()
+        >>> adapter.owns("no model")
+        False
+    """
+
+    framework = "tensorflow"
+    suffixes = (".keras", ".h5", ".hdf5", ".tflite", ".pb")
+
+    def owns(self, model: Any) -> bool:
+        """Whether this is a Keras layer or model, on any backend, or an object of TensorFlow's."""
+        if is_keras(model):
+            return True
+        if "tensorflow" not in sys.modules:
+            return False
+        from porting_check_tensorflow import graph
+
+        return graph.owns(model)
+
+    def environment(self) -> Environment:
+        """Versions, device, threads, and the modes that change numbers: oneDNN, TF32, Keras' backend, floatx and policy."""
+        from porting_check_tensorflow.environment import environment
+
+        return environment()
+
+    def load(self, path: str) -> Any:
+        """A model from ``.keras``, ``.h5``, a SavedModel folder, a frozen graph (``.pb``) or ``.tflite``.
+
+        Raises:
+            ModelError: missing, damaged, of another kind, or with code inside that would have to be run (Lambda layers).
+        """
+        if not os.path.exists(path):
+            raise ModelError(f"the model file {path!r} does not exist")
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in (".keras", ".h5", ".hdf5"):
+            from porting_check_tensorflow.loading import load_keras
+
+            return load_keras(path)
+        from porting_check_tensorflow import graph
+
+        return graph.load(path)
+
+    def inputs(self, model: Any) -> Tuple[InputSpec, ...]:
+        """What is known of the inputs; empty for a subclassed model that was never built."""
+        if is_keras(model):
+            from porting_check_tensorflow.specs import input_specs
+
+            return input_specs(model)
+        return _graph().inputs(model)  # type: ignore[no-any-return]
+
+    def predict(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """One eager run in inference.
+
+        Raises:
+            RunError: the model raised.
+        """
+        if is_keras(model):
+            _require_tensorflow(model)
+            from porting_check_tensorflow.calling import predict
+
+            return predict(model, inputs)
+        return _graph().predict(model, inputs)  # type: ignore[no-any-return]
+
+    def record(self, model: Any, inputs: Inputs, sink: Sink) -> None:
+        """One eager run in inference, every layer and operator into the sink.
+
+        Raises:
+            RunError: the model raised, or Keras runs on another backend.
+        """
+        if is_keras(model):
+            _require_tensorflow(model)
+            from porting_check_tensorflow.record import record
+
+            record(model, inputs, sink)
+        else:
+            _graph().record(model, inputs, sink)
+
+    def training(self, model: Any) -> Tuple[str, ...]:
+        """Layers of a Keras model that were told ``training=True`` when the model was built."""
+        if is_keras(model):
+            from porting_check_tensorflow.specs import forced_training
+
+            return forced_training(model)
+        return tuple(_graph().training(model))
+
+    def run(
+        self, node: Node, inputs: Sequence[Optional[np.ndarray]], *, float64: bool = False
+    ) -> Tuple[np.ndarray, ...]:
+        """Execute one neutral node with TensorFlow's public operator; canonical layouts in and out.
+
+        Raises:
+            UnsupportedNode: TensorFlow has no such operator, or it is not described yet.
+        """
+        from porting_check_tensorflow.run import run_node
+
+        return run_node(node, inputs, float64=float64)
+
+    def parameters(self, model: Any) -> Dict[str, np.ndarray]:
+        """Every weight by its layer's path: ``conv1/kernel``.
+
+        Raises:
+            WeightsError: a model that was never built.
+        """
+        if is_keras(model):
+            from porting_check_tensorflow.weights import read_parameters
+
+            return read_parameters(model)
+        return _graph().parameters(model)  # type: ignore[no-any-return]
+
+    def assign(self, model: Any, parameters: Mapping[str, np.ndarray]) -> None:
+        """Write weights by name; all or none.
+
+        Raises:
+            WeightsError: an unknown name or a wrong shape.
+        """
+        if is_keras(model):
+            from porting_check_tensorflow.weights import write_parameters
+
+            write_parameters(model, parameters)
+        else:
+            _graph().assign(model, parameters)
+
+    def replay(
+        self, model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool = False
+    ) -> Tuple[np.ndarray, ...]:
+        """Run one layer of a Keras model on these inputs, in float64 as a copy rebuilt from its configuration.
+
+        Raises:
+            UnsupportedNode: no layer of that path, or it cannot be called alone.
+        """
+        if not is_keras(model):
+            return super().replay(model, name, inputs, float64=float64)
+        _require_tensorflow(model)
+        from porting_check_tensorflow.replay import replay
+
+        return replay(model, name, inputs, float64=float64)
+
+
+def _graph() -> Any:
+    from porting_check_tensorflow import graph
+
+    return graph
+
+
+def _require_tensorflow(model: Any) -> None:
+    name = backend(model)
+    if name != "tensorflow":
+        raise RunError(
+            f"Keras runs on the {name} backend here; recording needs KERAS_BACKEND=tensorflow in the environment before "
+            "Keras is imported (or in keras.json): save the model, set it, and load the model again"
+        )

@@ -1,0 +1,303 @@
+"""Graphs and functions as plain lists of operations: read from GraphDef and FunctionDef, cut to what is needed, ordered.
+
+A GraphDef names a tensor ``node:1`` and a FunctionDef ``node:output_name:1``; here both are :class:`Ref`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+import tensorflow as tf
+
+from porting_check.neutral.errors import ModelError
+
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+"""Operators that call a function of the graph's library, named by their attribute ``f``."""
+
+BRANCHES = ("If", "StatelessIf")
+"""Operators that call one of two functions."""
+
+ARGUMENTS = ("Placeholder", "_Arg")
+"""Operators whose values come from outside."""
+
+LOOPS = ("Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond")
+"""Operators of TensorFlow 1 loops, which only whole graphs can run."""
+
+WRITERS = ("Assign", "ResourceApply", "ResourceSparseApply", "ResourceScatter", "RngReadAndSkip", "StatefulUniform")
+"""How operators that write into variables begin."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One output of one operation, counted over all its outputs."""
+
+    name: str
+    index: int = 0
+
+
+@dataclass
+class Operation:
+    """One node of a graph or function.
+
+    Attributes:
+        name: as in the graph.
+        op_type: TensorFlow's operator type, or the name of a function (TensorFlow 1 calls).
+        inputs: data inputs in order.
+        controls: names of operations that must have run before.
+        node: the NodeDef, for its attributes.
+        outputs: number of outputs.
+    """
+
+    name: str
+    op_type: str
+    inputs: Tuple[Ref, ...]
+    controls: Tuple[str, ...]
+    node: Any
+    outputs: int
+
+    @property
+    def before(self) -> Iterable[str]:
+        """Names of all operations that must have run before."""
+        return [ref.name for ref in self.inputs] + list(self.controls)
+
+    def function(self, attribute: str = "f") -> str:
+        """The name of the function in an attribute."""
+        return str(self.node.attr[attribute].func.name)
+
+
+@dataclass
+class Body:
+    """Operations in an order in which they can run.
+
+    Attributes:
+        operations: only those that the results need, or that must run for their effect.
+        arguments: what the caller gives, in order.
+        results: what the caller gets, in order.
+    """
+
+    operations: List[Operation]
+    arguments: Tuple[str, ...]
+    results: Tuple[Ref, ...]
+    _uses: Dict[Ref, int] = field(default_factory=dict)
+
+    def uses(self) -> Dict[Ref, int]:
+        """How often each output is read, the results counted too; a fresh copy to count down."""
+        if not self._uses:
+            for ref in [ref for operation in self.operations for ref in operation.inputs] + list(self.results):
+                self._uses[ref] = self._uses.get(ref, 0) + 1
+        return dict(self._uses)
+
+
+class Library:
+    """The functions of a graph by name, each read once.
+
+    Args:
+        functions: the FunctionDefs of a GraphDef's library.
+    """
+
+    def __init__(self, functions: Iterable[Any]) -> None:
+        self.functions = {str(function.signature.name): function for function in functions}
+        self._bodies: Dict[str, Body] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.functions
+
+    def body(self, name: str) -> Body:
+        """The body of a function.
+
+        Raises:
+            ModelError: the library has no such function.
+        """
+        if name not in self.functions:
+            raise ModelError(f"the graph calls a function {name!r} that its library does not hold: it is damaged")
+        if name not in self._bodies:
+            self._bodies[name] = self._read(self.functions[name])
+        return self._bodies[name]
+
+    def _read(self, function: Any) -> Body:
+        arguments = [str(argument.name) for argument in function.signature.input_arg]
+        ordered = [(node, self.definition(str(node.op))) for node in function.node_def]
+        places = {str(node.name): _offsets(node, definition) for node, definition in ordered}
+        operations = [_operation(node, definition, places) for node, definition in ordered]
+        results = [_function_ref(function.ret[str(result.name)], places) for result in function.signature.output_arg]
+        return cut(operations, arguments, results, [str(name) for name in function.control_ret.values()])
+
+    def definition(self, op_type: str) -> Any:
+        """The OpDef of an operator, or the signature of a function that is called like one.
+
+        Raises:
+            ModelError: neither TensorFlow nor the library knows it.
+        """
+        if op_type in self.functions:
+            return self.functions[op_type].signature
+        found = _registered(op_type)
+        if found is None:
+            raise ModelError(
+                f"the graph has an operator {op_type!r} that TensorFlow {tf.__version__} does not know; import the "
+                "package that brings it (for example tensorflow_text or tensorflow_addons) before the model is loaded"
+            )
+        return found
+
+    def from_graph(self, graph_def: Any, arguments: Sequence[str], results: Sequence[Ref], controls: Sequence[str] = ()) -> Body:
+        """The body of a whole graph, cut to what its results need."""
+        operations = [_operation(node, self.definition(str(node.op)), None) for node in graph_def.node]
+        return cut(operations, arguments, results, controls)
+
+    def writes(self, body: Body, seen: Optional[Set[str]] = None) -> bool:
+        """Whether anything in a body, or in a function that it names, writes into a variable."""
+        seen = set() if seen is None else seen
+        for operation in body.operations:
+            if operation.op_type.startswith(WRITERS):
+                return True
+            for name in named_functions(operation) - seen:
+                seen.add(name)
+                if name in self and self.writes(self.body(name), seen):
+                    return True
+        return False
+
+
+def named_functions(operation: Operation) -> Set[str]:
+    """Names of all functions in an operation's attributes, and its own type, which may be one."""
+    values = operation.node.attr.values()
+    lone = {str(value.func.name) for value in values if value.HasField("func")}
+    listed = {str(function.name) for value in values for function in value.list.func}
+    return lone | listed | {operation.op_type}
+
+
+def _registered(op_type: str) -> Any:
+    """TensorFlow's definition of an operator, or ``None``; the registry's interface changed in TensorFlow 2.2."""
+    from tensorflow.python.framework import op_def_registry
+
+    if hasattr(op_def_registry, "get"):
+        return op_def_registry.get(op_type)
+    return op_def_registry.get_registered_ops().get(op_type)
+
+
+def _offsets(node: Any, definition: Any) -> Dict[str, int]:
+    """Where each named output of a node begins among all its outputs; ``""`` is the number of them."""
+    offsets, total = {}, 0
+    for output in definition.output_arg:
+        offsets[str(output.name)] = total
+        if output.number_attr:
+            total += int(node.attr[output.number_attr].i)
+        elif output.type_list_attr:
+            total += len(node.attr[output.type_list_attr].list.type)
+        else:
+            total += 1
+    return dict(offsets, **{"": total})
+
+
+def _operation(node: Any, definition: Any, places: Optional[Mapping[str, Mapping[str, int]]]) -> Operation:
+    """A node; ``places`` tells a function's way of naming tensors from a graph's."""
+    inputs = [str(name) for name in node.input]
+    data = [name for name in inputs if not name.startswith("^")]
+    refs = [graph_ref(name) if places is None else _function_ref(name, places) for name in data]
+    controls = tuple(name[1:] for name in inputs if name.startswith("^"))
+    return Operation(str(node.name), str(node.op), tuple(refs), controls, node, _offsets(node, definition)[""])
+
+
+def graph_ref(text: str) -> Ref:
+    """A tensor's name in a GraphDef.
+
+    Example:
+        >>> graph_ref("conv/BiasAdd"), graph_ref("split:2")
+        (Ref(name='conv/BiasAdd', index=0), Ref(name='split', index=2))
+    """
+    name, _, index = text.partition(":")
+    return Ref(name, int(index or 0))
+
+
+def _function_ref(text: str, places: Mapping[str, Mapping[str, int]]) -> Ref:
+    """A tensor's name in a FunctionDef: an argument, or ``node:output:index``."""
+    parts = str(text).split(":")
+    if len(parts) == 3:
+        return Ref(parts[0], places[parts[0]][parts[1]] + int(parts[2]))
+    return Ref(parts[0], int(parts[1]) if len(parts) == 2 else 0)
+
+
+def cut(
+    operations: Sequence[Operation], arguments: Sequence[str], results: Sequence[Ref], controls: Sequence[str]
+) -> Body:
+    """Only the operations that lead to the results or must run for their effect, each after those it needs.
+
+    Loops of TensorFlow 1 are cycles; there the order is that of the graph.
+    """
+    named = {operation.name: operation for operation in operations}
+    wanted: Set[str] = set()
+    stack = [ref.name for ref in results] + list(controls)
+    while stack:
+        name = stack.pop()
+        if name in named and name not in wanted:
+            wanted.add(name)
+            stack.extend(named[name].before)
+    kept = [operation for operation in operations if operation.name in wanted]
+    return Body(_ordered(kept), tuple(arguments), tuple(results))
+
+
+def _ordered(operations: Sequence[Operation]) -> List[Operation]:
+    """Sorted so that each comes after what it needs, otherwise as in the graph; back edges of loops do not count."""
+    place = {operation.name: number for number, operation in enumerate(operations)}
+    after: Dict[str, List[str]] = {}
+    missing = {}
+    for operation in operations:
+        before = {name for name in operation.before if name in place and not _is_back_edge(operations[place[name]])}
+        missing[operation.name] = len(before)
+        for name in before:
+            after.setdefault(name, []).append(operation.name)
+    ready = [place[name] for name, count in missing.items() if not count]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        operation = operations[heapq.heappop(ready)]
+        ordered.append(operation)
+        for name in after.get(operation.name, ()):
+            missing[name] -= 1
+            if not missing[name]:
+                heapq.heappush(ready, place[name])
+    if len(ordered) < len(operations):
+        stuck = sorted(name for name, count in missing.items() if count)
+        raise ModelError(f"the graph has a cycle through {stuck[:5]} that is no loop of TensorFlow's: it is damaged")
+    return ordered
+
+
+def _is_back_edge(operation: Operation) -> bool:
+    return operation.op_type in ("NextIteration", "RefNextIteration")
+
+
+def attributes_of(operation: Operation, definition: Any) -> Dict[str, Any]:
+    """Attributes as Python values: bytes, numbers, dtype numbers, shapes as lists, lists; absent ones by their default."""
+    found = {}
+    for attribute in definition.attr:
+        name = str(attribute.name)
+        if name in operation.node.attr:
+            found[name] = _plain(operation.node.attr[name])
+        elif attribute.HasField("default_value"):
+            found[name] = _plain(attribute.default_value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """One AttrValue."""
+    kind = value.WhichOneof("value")
+    if kind == "shape":
+        return _shape(value.shape)
+    if kind == "list":
+        return _plain_list(value.list)
+    if kind == "func":
+        return value.func
+    return None if kind is None else getattr(value, kind)
+
+
+def _plain_list(values: Any) -> List[Any]:
+    for kind in ("s", "i", "f", "b", "type", "tensor", "func"):
+        if len(getattr(values, kind)):
+            return list(getattr(values, kind))
+    return [_shape(shape) for shape in values.shape]
+
+
+def _shape(shape: Any) -> Optional[List[Optional[int]]]:
+    if shape.unknown_rank:
+        return None
+    return [None if axis.size < 0 else int(axis.size) for axis in shape.dim]

@@ -1,0 +1,383 @@
+"""Recording a live Keras model: layers through ``Layer.__call__``, operators between them through callbacks.
+
+The topmost layer of a known, unmodified library class becomes one record, and what runs inside it is not recorded. All
+other layers (models, a user's own, library layers without a description) are entered: the operators that they run become
+records under the layer's path.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import sys
+import threading
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from porting_check.neutral.adapter import Inputs
+from porting_check.neutral.errors import PortingError, RunError
+from porting_check.neutral.trace import Port, Record, Sink
+from porting_check_tensorflow import callbacks, describe
+from porting_check_tensorflow.calling import call_model
+from porting_check_tensorflow.described import Described, Operand
+from porting_check_tensorflow.flavours import is_library, layer_classes
+from porting_check_tensorflow.operators import BOOKKEEPING, PASS_THROUGH, describe_operator, plain_attributes
+from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribed, Sketch
+from porting_check_tensorflow.trees import array_of, flatten, is_eager, is_numeric, is_tensor, replace, tensors
+from porting_check_tensorflow.values import Values
+from porting_check_tensorflow.weights import is_model, join, preserved
+
+
+def record(model: Any, inputs: Inputs, sink: Sink) -> None:
+    """Run a Keras model once in inference and put what it does into the sink.
+
+    The model, its random state and Keras' classes are as before afterwards, also when the model raises.
+
+    Raises:
+        RunError: the model raised; the message names the layer and carries the first line of the error.
+    """
+    recorder = Recorder(model, sink)
+    with preserved(model):
+        fed = recorder.feed(inputs)
+        try:
+            with recorder.watching():
+                outputs = call_model(model, fed)
+        except Exception as error:
+            if recorder.error is not None:
+                raise recorder.error from None
+            if isinstance(error, PortingError):
+                raise
+            raise RunError(recorder.message(error)) from error
+    recorder.finish(outputs)
+
+
+class Recorder:
+    """One recording under way.
+
+    Attributes:
+        scopes: paths of the layers that are being called, outermost first.
+        error: what the sink raised (a full disk); Keras rewrites errors that pass through a layer.
+    """
+
+    def __init__(self, model: Any, sink: Sink) -> None:
+        self.model, self.sink = model, sink
+        self.values = Values(model, sink)
+        self.scopes: List[str] = []
+        self._muted = 0
+        self._thread = threading.get_ident()
+        self._calls: Dict[str, int] = collections.defaultdict(int)
+        self._owners: Dict[str, List[Any]] = collections.defaultdict(list)
+        self._failed_in: Optional[str] = None
+        self.error: Optional[PortingError] = None
+
+    # Before and after
+
+    def feed(self, inputs: Inputs) -> Dict[str, Any]:
+        """The model's inputs as tensors, stored and known."""
+        fed = {}
+        for name, array in inputs.items():
+            fed[name] = tf.convert_to_tensor(np.array(array))
+            key = f"input:{name}"
+            if is_numeric(fed[name]):
+                self.values.make(fed[name], key)
+                self.sink.input(Port(name, key))
+        return fed
+
+    def finish(self, outputs: Any) -> None:
+        """Declare the model's outputs."""
+        for path, tensor in flatten(outputs).items():
+            if is_numeric(tensor):
+                self.sink.output(Port(path, self.values.use(tensor)))
+
+    def message(self, error: Exception) -> str:
+        """What the user reads when the model raised."""
+        first = (str(error).strip().splitlines() or [""])[0]
+        place = f" layer {self._failed_in}" if self._failed_in else ""
+        return f"the model raised {type(error).__name__} while recording{place}: {first}"
+
+    # Watching
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Wrap the call methods of every Keras that is loaded, and see the operators, for the duration."""
+        with contextlib.ExitStack() as stack:
+            for layer, operation in layer_classes(self.model):
+                stack.enter_context(_wrapped(layer, self._layer_called if operation else self._old_layer_called))
+                if operation is not None:
+                    stack.enter_context(_wrapped(operation, self._operation_called))
+            stack.enter_context(callbacks.opened_functions(lambda: self._listens()))
+            stack.enter_context(callbacks.operators(self._operator_ran))
+            yield
+
+    def _listens(self, *structures: Any) -> bool:
+        """Whether a call is part of the run: this thread, eager, not inside a described layer, no symbolic tensors."""
+        if self._muted or threading.get_ident() != self._thread or tf.inside_function():
+            return False
+        return _live(structures)
+
+    @contextlib.contextmanager
+    def _scope(self, path: str) -> Iterator[None]:
+        self.scopes.append(path)
+        try:
+            yield
+        except Exception:
+            if self._failed_in is None:
+                self._failed_in = path
+            raise
+        finally:
+            self.scopes.pop()
+
+    def _path(self, layer: Any) -> str:
+        """The path of a layer that is called here; other layers of the same path get ``~2``, ``~3``, …"""
+        if not self.scopes and is_model(layer):
+            return ""
+        path = join(*self.scopes[-1:], str(layer.name))
+        owners = self._owners[path]
+        if not any(owner is layer for owner in owners):
+            owners.append(layer)
+        number = next(index for index, owner in enumerate(owners) if owner is layer)
+        return path if number == 0 else f"{path}~{number + 1}"
+
+    def _layer_called(self, original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keras 3: ``Layer.__call__`` gives the path; the arguments are final only in ``Operation.__call__``."""
+        if not self._listens(args, kwargs):
+            return original(layer, *args, **kwargs)
+        muted = self._muted
+        try:
+            with self._scope(self._path(layer)):
+                return original(layer, *args, **kwargs)
+        finally:
+            self._muted = muted
+
+    def _operation_called(self, original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keras 3: what every layer and every ``keras.ops`` node of a functional model goes through."""
+        if not self._listens(args, kwargs):
+            return original(operation, *args, **kwargs)
+        if not hasattr(operation, "weights"):
+            with self._scope(self._path(operation)):
+                return original(operation, *args, **kwargs)
+        output = self._described(original, operation, args, kwargs)
+        if getattr(operation, "activity_regularizer", None) is not None:
+            self._muted += 1  # until ``Layer.__call__`` ends: it computes a loss, which is not part of the inference
+        return output
+
+    def _old_layer_called(self, original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keras 2: ``Layer.__call__`` does it all."""
+        if not self._listens(args, kwargs):
+            return original(layer, *args, **kwargs)
+        with self._scope(self._path(layer)):
+            return self._described(original, layer, args, kwargs)
+
+    # Layers
+
+    def _described(self, original: Callable[..., Any], layer: Any, args: Any, kwargs: Any) -> Any:
+        """Run a layer; if its class is known, as one record."""
+        describer = describe.describer(layer)
+        if describer is None:
+            return original(layer, *args, **kwargs)
+        self._muted += 1
+        try:
+            output = original(layer, *args, **kwargs)
+        finally:
+            self._muted -= 1
+        output = self._separate(output)
+        if any(self.values.is_traceable(tensor) for tensor in tensors(args, kwargs)):
+            self._record_layer(describer, layer, args, kwargs, output)
+        return output
+
+    def _separate(self, output: Any) -> Any:
+        """Outputs that are known tensors (dropout returns its input) as new tensors with the same memory."""
+        known = [tensor for tensor in tensors(output) if self.values.find(tensor) is not None]
+        return replace(output, {id(tensor): _twin(tensor) for tensor in known})
+
+    def _record_layer(self, describer: Any, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
+        call = LayerCall(layer, args, kwargs, output)
+        sketch, reason = Sketch(), ""
+        try:
+            describer(call, sketch)
+        except NotDescribed as error:
+            reason = f"{type(layer).__name__}: {error}"
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            # A describer that does not know this version of Keras must not stop the recording.
+            reason = f"{type(layer).__name__} could not be described: {type(error).__name__}: {error}"
+        if reason:
+            sketch = _opaque(call)
+        identity = self._identity(self.scopes[-1] if self.scopes else str(layer.name))
+        self._emit(identity, _native_name(layer), sketch, reason)
+
+    def _identity(self, name: str) -> Tuple[str, int]:
+        number = self._calls[name]
+        self._calls[name] += 1
+        return name, number
+
+    def _emit(self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str = "") -> None:
+        """Store the values of a record and append it."""
+        try:
+            self._write(identity, operator, sketch, reason, location)
+        except PortingError as error:
+            self.error = error
+            raise
+
+    def _write(self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str) -> None:
+        name, number = identity
+        prefix = name if number == 0 else f"{name}#{number}"
+        inputs = [_port(link, self.values.use(link.value)) for link in sketch.inputs]
+        parameters = [_port(link, self.values.variable(link.value)) for link in sketch.parameters]
+        outputs = []
+        for index, link in enumerate(sketch.outputs):
+            outputs.append(_port(link, self.values.make(link.value, f"{prefix}:{index}")))
+        made = Record(
+            name,
+            number,
+            operator,
+            tuple(inputs),
+            tuple(outputs),
+            tuple(parameters),
+            tuple(sketch.nodes),
+            sketch.constants,
+            reason,
+            location,
+        )
+        self.sink.record(made)
+
+    # Operators
+
+    def _operator_ran(self, op_type: str, inputs: Sequence[Any], attributes: Any, outputs: Sequence[Any]) -> None:
+        if self._muted or threading.get_ident() != self._thread or not all(map(is_tensor, inputs)):
+            return
+        if op_type == "ReadVariableOp":
+            variable = self.values.of_handle(inputs[0])
+            if variable is not None:
+                self.values.bind(outputs[0], self.values.key_of(variable))
+        elif op_type in BOOKKEEPING:
+            return
+        elif any(self.values.is_traceable(tensor) or self._variable(tensor) is not None for tensor in inputs):
+            if op_type in PASS_THROUGH:
+                for tensor, same in zip(inputs, outputs):
+                    self.values.bind(same, self.values.use(tensor))
+            else:
+                self._record_operator(op_type, inputs, plain_attributes(attributes), outputs)
+
+    def _variable(self, tensor: Any) -> Any:
+        """The model's variable behind a resource tensor, or ``None``."""
+        return self.values.of_handle(tensor) if tensor.dtype == tf.resource else None
+
+    def _operand(self, tensor: Any) -> Operand:
+        variable = self._variable(tensor)
+        if variable is not None:
+            tensor = variable
+        if variable is None and not is_numeric(tensor):
+            return Operand((), tensor.dtype.name, lambda: np.zeros(0))
+        key = None if variable is not None else self.values.find(tensor)
+        parameter = variable is not None or (key or "").startswith("parameter:")
+        fixed = variable is None and (key is None or key.startswith("constant:"))
+        dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
+        return Operand(tuple(tensor.shape), np.dtype(dtype).name, lambda: array_of(tensor), fixed, parameter)
+
+    def _record_operator(
+        self, op_type: str, inputs: Sequence[Any], attributes: Dict[str, Any], outputs: Sequence[Any]
+    ) -> None:
+        operands = [self._operand(tensor) for tensor in inputs]
+        results = [self._operand(tensor) for tensor in outputs]
+        try:
+            found = describe_operator(op_type, attributes, operands, results)
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            found = f"tf.raw_ops.{op_type} could not be described: {type(error).__name__}: {error}"
+        sketch = Sketch()
+        if isinstance(found, Described):
+            self._fill(sketch, found, inputs, outputs)
+        else:
+            self._fill_opaque(sketch, inputs, outputs)
+        reason = "" if isinstance(found, Described) else found
+        if sketch.outputs:
+            identity = self._identity(join(*self.scopes[-1:], op_type))
+            self._emit(identity, f"tf.raw_ops.{op_type}", sketch, reason, _location())
+
+    def _fill(self, sketch: Sketch, found: Described, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        sketch.nodes, sketch.constants = list(found.nodes), dict(found.constants)
+        for spec in found.inputs:
+            self._read(sketch, spec.name, inputs[spec.index], spec.layout, spec.canonical)
+        sketch.outputs = [Link(s.name, outputs[s.index], s.layout, s.canonical) for s in found.outputs]
+
+    def _fill_opaque(self, sketch: Sketch, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        for index, tensor in enumerate(inputs):
+            if is_numeric(tensor) or self._variable(tensor) is not None:
+                self._read(sketch, f"x{index}", tensor)
+        numeric = [tensor for tensor in outputs if is_numeric(tensor)]
+        sketch.outputs = [Link(f"y{index}", tensor) for index, tensor in enumerate(numeric)]
+
+    def _read(self, sketch: Sketch, name: str, tensor: Any, layout: str = "", canonical: str = "") -> None:
+        """A port for what an operator reads: a parameter where it is a variable's value, else an input."""
+        variable = self._variable(tensor)
+        if variable is None:
+            key = self.values.find(tensor) or ""
+            variable = self.values.parameter_of(key)
+        if variable is not None:
+            sketch.parameter(name, variable, layout, canonical)
+        else:
+            sketch.input(name, tensor, layout, canonical)
+
+
+@contextlib.contextmanager
+def _wrapped(kind: type, around: Callable[..., Any]) -> Iterator[None]:
+    """Replace ``kind.__call__`` by ``around(original, self, …)`` for the duration."""
+    original: Any = kind.__call__  # type: ignore[operator]
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return around(original, self, *args, **kwargs)
+
+    kind.__call__ = call  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        kind.__call__ = original  # type: ignore[operator]
+
+
+def _live(value: Any) -> bool:
+    """Whether nothing in the arguments is symbolic: a graph's tensor, or a ``KerasTensor`` of a model being built."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_live, value))
+    if isinstance(value, dict):
+        return all(map(_live, value.values()))
+    return is_eager(value) if is_tensor(value) else type(value).__name__ != "KerasTensor"
+
+
+def _twin(tensor: Any) -> Any:
+    """Another tensor with the same memory, and Keras' mask with it."""
+    twin = tf.identity(tensor)
+    mask = getattr(tensor, "_keras_mask", None)
+    if mask is not None:
+        twin._keras_mask = mask
+    return twin
+
+
+def _opaque(call: LayerCall) -> Sketch:
+    """Only what went in and what came out."""
+    sketch = Sketch()
+    sketch.inputs = [Link(f"x{i}", t) for i, t in enumerate(call.inputs) if is_numeric(t)]
+    sketch.outputs = [Link(f"y{i}", t) for i, t in enumerate(call.outputs) if is_numeric(t)]
+    return sketch
+
+
+def _native_name(layer: Any) -> str:
+    return f"{type(layer).__module__.split('.')[0]}.layers.{type(layer).__name__}"
+
+
+def _port(link: Link, key: str) -> Port:
+    return Port(link.name, key, link.layout, link.canonical)
+
+
+def _location() -> str:
+    """File and line of the model's own code that ran the operator; empty where only Keras' code did."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module == __name__ and frame.f_code.co_name == "record":
+            return ""
+        if not is_library(module) and module.split(".")[0] not in ("tensorflow", "porting_check_tensorflow", "contextlib"):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""

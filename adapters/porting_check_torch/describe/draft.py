@@ -1,0 +1,285 @@
+"""One call of a torch function while it is turned into nodes.
+
+A describer is a function of a :class:`Draft` and of the arguments of the torch function, under torch's own names and
+defaults; tensors among them are :class:`Ref`. It names the tensors that the nodes read (``port``, ``operand``), makes
+constants of what is part of the operator, adds nodes, and gives the outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from porting_check.neutral.node import Node
+from porting_check.neutral.trace import Port
+from porting_check_torch.arrays import dtype_name
+
+SMALL = 64
+"""Tensors of at most this many elements that belong to the code become constants of the record (TensorFlow's adapter too)."""
+
+ONNX_TYPES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+    "uint32": 12,
+    "uint64": 13,
+    "complex64": 14,
+    "complex128": 15,
+    "bfloat16": 16,
+    "float8_e4m3fn": 17,
+    "float8_e4m3fnuz": 18,
+    "float8_e5m2": 19,
+    "float8_e5m2fnuz": 20,
+}
+"""``onnx.TensorProto.DataType`` by the dtype's name, for the ``to`` of Cast."""
+
+ACTIVATION = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+"""Layout of a batched activation by rank: torch is channel-first throughout."""
+
+
+class Undescribed(Exception):
+    """This call cannot be put into nodes; the text completes the sentence "torch.x …"."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor argument as it was before the call: metadata, and which value of the trace it is.
+
+    ``fixed`` holds the value of a small tensor that belongs to the code (captured or created, computed from nothing).
+    """
+
+    tensor: torch.Tensor
+    key: str
+    shape: Tuple[int, ...]
+    dtype: torch.dtype
+    fixed: Optional[np.ndarray] = None
+
+    @property
+    def ndim(self) -> int:
+        """The rank."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def floating(self) -> bool:
+        """Whether the dtype is a real floating one."""
+        return self.dtype.is_floating_point
+
+    @property
+    def parameter(self) -> bool:
+        """Whether this is a parameter or buffer of the model."""
+        return self.key.startswith("parameter:")
+
+
+@dataclass(frozen=True)
+class Description:
+    """A finished description: what a record holds besides its name."""
+
+    inputs: Tuple[Port, ...]
+    outputs: Tuple[Port, ...]
+    parameters: Tuple[Port, ...]
+    nodes: Tuple[Node, ...]
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Draft:
+    """A description that grows.
+
+    Example:
+        >>> x = Ref(torch.ones(2, 3), "input:0", (2, 3), torch.float32)
+        >>> y = Ref(torch.ones(2, 3), "relu:0", (2, 3), torch.float32)
+        >>> draft = Draft([y])
+        >>> draft.give(draft.node("Relu", draft.port(x)))
+        >>> [str(node) for node in draft.finish().nodes]
+        ['Relu()']
+
+    Attributes:
+        outputs: the tensors that the call made, flattened.
+        owner: class name of the innermost module, ``""`` outside of modules.
+    """
+
+    def __init__(self, outputs: Sequence[Ref], owner: str = "") -> None:
+        self.outputs = list(outputs)
+        self.owner = owner
+        self._ports: Dict[Tuple[str, str, str], Port] = {}
+        self._constants: Dict[str, np.ndarray] = {}
+        self._nodes: List[Node] = []
+        self._given: List[Tuple[str, str, str]] = []
+        self._made = 0
+
+    @property
+    def out(self) -> Ref:
+        """The first output."""
+        return self.outputs[0]
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Leave this call opaque; ``reason`` completes the sentence "torch.x …"."""
+        raise Undescribed(reason)
+
+    # Reading.
+
+    def port(self, ref: Ref, role: str = "x", layout: str = "", canonical: str = "") -> str:
+        """Let the nodes read a tensor; the canonical layout is the native one unless given.
+
+        Raises:
+            Undescribed: it is no tensor.
+        """
+        if not isinstance(ref, Ref):
+            self.refuse(f"with {type(ref).__name__} for {role} is not described")
+        identity = (ref.key, layout, canonical or layout)
+        if identity not in self._ports:
+            self._ports[identity] = Port(self._unique(role), ref.key, layout, canonical or layout)
+        return self._ports[identity].name
+
+    def operand(self, value: Any, role: str = "x", dtype: Optional[torch.dtype] = None) -> str:
+        """A tensor or a number as an operand of the given dtype; another dtype is cast, as torch's promotion does."""
+        dtype = dtype or (value.dtype if isinstance(value, Ref) else None)
+        if not isinstance(value, Ref):
+            return self.scalar(value, role, dtype or torch.float32)
+        if value.fixed is not None and value.numel <= SMALL:
+            return self.constant(value.fixed.astype(host_dtype(dtype or value.dtype)), role)
+        return self.cast(self.port(value, role), value.dtype, dtype)
+
+    def cast(self, name: str, found: torch.dtype, wanted: Optional[torch.dtype]) -> str:
+        """A value in the wanted dtype."""
+        if wanted is None or wanted == found:
+            return name
+        if dtype_name(wanted) not in ONNX_TYPES:
+            self.refuse(f"of dtype {dtype_name(wanted)} is not described")
+        return self.node("Cast", name, to=ONNX_TYPES[dtype_name(wanted)])
+
+    def scalar(self, value: Any, role: str, dtype: torch.dtype) -> str:
+        """A number as a constant of a dtype."""
+        return self.constant(np.asarray(value).astype(host_dtype(dtype)), role)
+
+    def integers(self, values: Any, role: str = "axes") -> str:
+        """Integers (axes, a shape, pads) as an int64 constant."""
+        return self.constant(np.asarray(values, dtype=np.int64), role)
+
+    def constant(self, array: np.ndarray, role: str = "constant") -> str:
+        """An array that is part of the operator."""
+        name = self._unique(role)
+        self._constants[name] = np.array(array)
+        return name
+
+    def _unique(self, role: str) -> str:
+        taken = {port.name for port in self._ports.values()} | set(self._constants)
+        name, count = role, 1
+        while name in taken:
+            name, count = f"{role}_{count}", count + 1
+        return name
+
+    # Computing.
+
+    def node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; returns its name."""
+        return self.nodes(1, op_type, *inputs, **attributes)[0]
+
+    def nodes(self, count: int, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> Tuple[str, ...]:
+        """Add a node with several outputs; returns their names."""
+        names = tuple(f"_{self._made + place + 1}" for place in range(count))
+        self._made += count
+        self._nodes.append(Node(op_type, inputs, names, attributes, domain))
+        return names
+
+    def reshape(self, name: str, shape: Sequence[int]) -> str:
+        """A Reshape to an explicit shape; empty axes are taken literally."""
+        return self.node("Reshape", name, self.integers(list(shape), "shape"), allowzero=int(0 in shape))
+
+    # Giving.
+
+    def give(self, name: str, layout: str = "", canonical: str = "") -> None:
+        """Make a value the next output; an input as it is passes through an Identity."""
+        produced = {output for node in self._nodes for output in node.outputs}
+        if name not in produced or name in [given for given, _, _ in self._given]:
+            name = self.node("Identity", name)
+        self._given.append((name, layout, canonical or layout))
+
+    def give_as(self, name: str, found: torch.dtype, layout: str = "") -> None:
+        """Give a value in the dtype of the next output."""
+        self.give(self.cast(name, found, self.outputs[len(self._given)].dtype), layout)
+
+    def finish(self) -> Description:
+        """The description; a lone output is called ``y``, several ``y0``, ``y1``, …
+
+        Raises:
+            Undescribed: the describer gave another number of outputs than torch did.
+        """
+        if len(self._given) != len(self.outputs):
+            self.refuse(f"with {len(self.outputs)} outputs is not described")
+        nodes, ports = self._nodes, []
+        for place, (given, layout, canonical) in enumerate(self._given):
+            name = "y" if len(self._given) == 1 else f"y{place}"
+            nodes = [_renamed(node, given, name) for node in nodes]
+            ports.append(Port(name, self.outputs[place].key, layout, canonical))
+        read = {name for node in nodes for name in node.inputs}
+        used = [port for port in self._ports.values() if port.name in read]
+        return Description(
+            tuple(port for port in used if not port.value.startswith("parameter:")),
+            tuple(ports),
+            tuple(port for port in used if port.value.startswith("parameter:")),
+            tuple(nodes),
+            {name: array for name, array in self._constants.items() if name in read},
+        )
+
+
+def _renamed(node: Node, old: str, new: str) -> Node:
+    """The node with one name replaced."""
+    inputs = tuple(new if name == old else name for name in node.inputs)
+    outputs = tuple(new if name == old else name for name in node.outputs)
+    return replace(node, inputs=inputs, outputs=outputs)
+
+
+def host_dtype(dtype: torch.dtype) -> Any:
+    """The numpy dtype of constants; float32 where numpy has none (it holds every value of bfloat16 and float8)."""
+    try:
+        return np.dtype(dtype_name(dtype))
+    except TypeError:
+        return np.dtype(np.float32)
+
+
+def axis(dim: int, ndim: int) -> int:
+    """An axis counted from the front.
+
+    Example:
+        >>> axis(-1, 4), axis(0, 0)
+        (3, 0)
+    """
+    return int(dim) % max(ndim, 1)
+
+
+def axes(dims: Any, ndim: int) -> List[int]:
+    """Axes counted from the front; ``None`` and an empty list are all of them.
+
+    Example:
+        >>> axes((-1, 0), 3), axes(None, 2)
+        ([2, 0], [0, 1])
+    """
+    if dims is None or (isinstance(dims, (list, tuple)) and not dims):
+        return list(range(ndim))
+    return [axis(dim, ndim) for dim in (dims if isinstance(dims, (list, tuple)) else (dims,))]
+
+
+def spread(value: Any, count: int) -> Tuple[int, ...]:
+    """An integer, or a list of one or of ``count`` of them, for every axis.
+
+    Example:
+        >>> spread(2, 3), spread([2], 2), spread((1, 2), 2)
+        ((2, 2, 2), (2, 2), (1, 2))
+    """
+    values = tuple(int(item) for item in value) if isinstance(value, (list, tuple)) else (int(value),)
+    return values * count if len(values) == 1 else values

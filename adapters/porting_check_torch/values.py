@@ -1,0 +1,161 @@
+"""Which value of the trace each living tensor is; values are stored once, before anything can write over them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+import numpy as np
+import torch
+
+from porting_check.neutral.trace import Sink, parameter_key
+from porting_check_torch.arrays import shape_of, to_array
+from porting_check_torch.describe.draft import SMALL, Ref
+
+
+class Entry:
+    """A living tensor: its key in the trace, its version when that was last true, its small fixed value."""
+
+    __slots__ = ("fixed", "key", "reference", "storage", "stored", "version")
+
+    def __init__(self, reference: Any, key: str, version: int, storage: int, stored: bool) -> None:
+        self.reference = reference
+        self.key = key
+        self.version = version
+        self.storage = storage
+        self.stored = stored
+        self.fixed: Optional[np.ndarray] = None
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to; 0 for inference tensors, which do not count."""
+    try:
+        return int(tensor._version)
+    except RuntimeError:
+        return 0
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """The address of a tensor's memory; 0 where it has none of its own (sparse, empty)."""
+    try:
+        storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+        return int(storage.data_ptr())
+    except (RuntimeError, NotImplementedError):
+        return 0
+
+
+class Values:
+    """The table of living tensors.
+
+    Args:
+        sink: where arrays go.
+        parameters: the model's parameters and buffers by name; they are stored when first used.
+    """
+
+    def __init__(self, sink: Sink, parameters: Mapping[str, torch.Tensor]) -> None:
+        self._sink = sink
+        self._entries: Dict[int, Entry] = {}
+        self._sharing: Dict[int, List[int]] = {}
+        self._constants = 0
+        self.notes: List[str] = []
+        for name, tensor in parameters.items():
+            self._enter(tensor, parameter_key(name), stored=False)
+
+    def _enter(self, tensor: torch.Tensor, key: str, stored: bool) -> Entry:
+        identity, storage = id(tensor), storage_of(tensor)
+        reference = weakref.ref(tensor, self._forgetter(identity, storage))
+        entry = Entry(reference, key, version_of(tensor), storage, stored)
+        self._entries[identity] = entry
+        sharing = self._sharing.setdefault(storage, [])
+        if identity not in sharing:
+            sharing.append(identity)
+        return entry
+
+    def _forgetter(self, identity: int, storage: int) -> Callable[[Any], None]:
+        def forget(reference: Any) -> None:
+            entry = self._entries.get(identity)
+            if entry is not None and entry.reference is reference:
+                del self._entries[identity]
+                sharing = self._sharing.get(storage, [])
+                if identity in sharing:
+                    sharing.remove(identity)
+                    if not sharing:
+                        del self._sharing[storage]
+
+        return forget
+
+    def find(self, tensor: torch.Tensor) -> Optional[Entry]:
+        """The entry of a tensor that is known and unchanged since."""
+        entry = self._entries.get(id(tensor))
+        if entry is None or entry.reference() is not tensor:
+            return None
+        if entry.version != version_of(tensor):
+            self.notes.append(f"{entry.key} was changed by something that was not observed; it goes on as a constant")
+            return None
+        return entry
+
+    def entry(self, tensor: torch.Tensor) -> Entry:
+        """The entry of a tensor; one that nothing recorded has made is a constant."""
+        found = self.find(tensor)
+        if found is None:
+            found = self._enter(tensor, f"constant:{self._constants}", stored=False)
+            self._constants += 1
+            if tensor.numel() <= SMALL and tensor.layout == torch.strided:
+                found.fixed = to_array(tensor)
+        return found
+
+    def ref(self, tensor: torch.Tensor, snapshot: bool) -> Ref:
+        """A tensor as an argument; ``snapshot`` stores its value now, because the call may write over it."""
+        entry = self.entry(tensor)
+        if snapshot:
+            self.store(tensor, entry)
+        return Ref(tensor, entry.key, shape_of(tensor), tensor.dtype, entry.fixed)
+
+    def store(self, tensor: torch.Tensor, entry: Entry) -> None:
+        """Hand the value to the sink, once."""
+        if not entry.stored:
+            entry.stored = True
+            self._sink.value(entry.key, to_array(tensor) if entry.fixed is None else entry.fixed)
+
+    def use(self, ref: Ref) -> None:
+        """Store an argument that a record reads."""
+        entry = self._entries.get(id(ref.tensor))
+        if entry is not None and entry.key == ref.key:
+            self.store(ref.tensor, entry)
+
+    def make(self, tensor: torch.Tensor, key: str) -> Ref:
+        """A tensor that now holds a new value: the output of a record, or an argument that was written to."""
+        self._drop(tensor)
+        self.store(tensor, self._enter(tensor, key, stored=False))
+        return Ref(tensor, key, shape_of(tensor), tensor.dtype)
+
+    def same(self, tensor: torch.Tensor, source: torch.Tensor) -> None:
+        """Another tensor of the same value: it goes under the same key."""
+        origin = self.entry(source)
+        if tensor is not source:
+            self.store(source, origin)
+            entry = self._enter(tensor, origin.key, stored=True)
+            entry.fixed = origin.fixed
+
+    def _drop(self, tensor: torch.Tensor) -> None:
+        entry = self._entries.pop(id(tensor), None)
+        if entry is not None and id(tensor) in self._sharing.get(entry.storage, []):
+            self._sharing[entry.storage].remove(id(tensor))
+
+    def sharing(self, tensor: torch.Tensor) -> List[torch.Tensor]:
+        """Other living tensors that are known and lie in the same memory."""
+        found = []
+        for identity in list(self._sharing.get(storage_of(tensor), [])):
+            entry = self._entries.get(identity)
+            other = None if entry is None else entry.reference()
+            if other is not None and other is not tensor:
+                found.append(other)
+        return found
+
+    def key(self, tensor: torch.Tensor) -> str:
+        """The key of a tensor, whatever its version."""
+        return self._entries[id(tensor)].key
+
+    def touch(self, tensor: torch.Tensor) -> None:
+        """Note that a tensor still holds its value although its memory was written to elsewhere."""
+        self._entries[id(tensor)].version = version_of(tensor)

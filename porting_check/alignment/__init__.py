@@ -1,0 +1,1 @@
+"""Which record of the reference and which of the candidate compute the same thing, and by what evidence."""

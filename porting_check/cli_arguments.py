@@ -1,0 +1,111 @@
+"""From the text of command-line options to what the verbs take, and back to one line to copy."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from porting_check.cli_support import PROGRAM
+
+
+def assignment(item: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not (equals and name and value):
+        raise typer.BadParameter(f"{item!r} is not of the form {form}", param_hint=option)
+    return name, value
+
+
+def layouts(items: Sequence[str]) -> dict[str, str | dict[str, str]]:
+    """``reference=NHWC`` and ``candidate:image=NCHW`` as what :func:`porting_check.compare` takes.
+
+    Example:
+        >>> layouts(["reference=NHWC", "candidate:image=NCHW"])
+        {'reference': 'NHWC', 'candidate': {'image': 'NCHW'}}
+    """
+    found: dict[str, str | dict[str, str]] = {}
+    for item in items:
+        target, layout = assignment(item, "--layout", "SIDE[:INPUT]=LAYOUT")
+        side, _, name = target.partition(":")
+        if side not in ("reference", "candidate"):
+            raise typer.BadParameter(
+                f"{item!r} names the side {side!r}; expected reference or candidate", param_hint="--layout"
+            )
+        before = found.get(side)
+        if not name and before is None:
+            found[side] = layout
+        elif name and not isinstance(before, str):
+            found[side] = {**(before or {}), name: layout}
+        else:
+            raise typer.BadParameter(
+                f"the {side} has a layout for all its inputs and another one", param_hint="--layout"
+            )
+    return found
+
+
+def named_files(items: Sequence[str]) -> dict[str, str] | None:
+    """``FILE`` and ``name=FILE`` by input name; one file without a name keeps the names inside it, several are numbered.
+
+    Example:
+        >>> named_files(["cat.npy"]), named_files(["ids=a.npy", "mask=b.npy"]), named_files(["a.npy", "b.npy"])
+        ({'': 'cat.npy'}, {'ids': 'a.npy', 'mask': 'b.npy'}, {'0': 'a.npy', '1': 'b.npy'})
+    """
+    found: dict[str, str] = {}
+    for position, item in enumerate(items):
+        name, equals, path = item.partition("=")
+        if not equals or os.path.exists(item):
+            name, path = "" if len(items) == 1 else str(position), item
+        if not path or name in found:
+            reason = "names no file" if not path else f"gives input {name!r} a second time"
+            raise typer.BadParameter(f"{item!r} {reason}", param_hint="--inputs")
+        found[name] = path
+    return found or None
+
+
+def tolerance(rtol: float | None, atol: float | None) -> None:
+    if (rtol is None) != (atol is None):
+        raise typer.BadParameter(
+            "give both or neither: a lone one hides what the other allows", param_hint="--rtol, --atol"
+        )
+    for name, value in (("--rtol", rtol), ("--atol", atol)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise typer.BadParameter(
+                f"{value} is not a tolerance: it must be a finite number, 0 or more", param_hint=name
+            )
+
+
+def default_recording(model: str) -> str:
+    """A name for a recording beside the model's own.
+
+    Example:
+        >>> default_recording("nets/resnet.keras"), default_recording("port.py:build")
+        ('resnet.trace', 'build.trace')
+    """
+    name = Path(model).name or "model"
+    head, colon, function = name.rpartition(":")
+    stem = function if colon and head and function.isidentifier() else Path(name).stem
+    return f"{stem or 'model'}.trace"
+
+
+def command_line(
+    reference: str,
+    candidate: str,
+    inputs: Sequence[str],
+    layout: Sequence[str],
+    mapping: Sequence[str],
+    options: Mapping[str, Any],
+) -> str:
+    """The same comparison as one line to copy; where reports go is not part of it."""
+    words = [PROGRAM, "compare", reference, candidate, "--seed", str(options["seed"])]
+    for flag, items in (("--inputs", inputs), ("--layout", layout), ("--map", mapping)):
+        for item in items:
+            words += [flag, item]
+    words += ["--transfer"] if options["transfer"] else []
+    if options["rtol"] is not None:
+        words += ["--rtol", repr(options["rtol"]), "--atol", repr(options["atol"])]
+    return shlex.join(words)

@@ -1,0 +1,122 @@
+"""What a framework's adapter does. Adapters record and run; they never transpose to compare, and never judge."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from porting_check.neutral.errors import UnsupportedNode
+from porting_check.neutral.node import Node
+from porting_check.neutral.trace import Environment, Sink
+
+Inputs = Mapping[str, np.ndarray]
+"""Inputs of a model by name, in order. Names ``"0"``, ``"1"``, … are positional; others are keywords or dict entries."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What is known of one input of a model before it runs.
+
+    ``shape`` has ``None`` where any size is accepted and is ``None`` itself where nothing is known. ``layout`` is ``""``
+    when unknown. ``limit``: integer inputs must be below it (the size of an embedding table).
+
+    Example:
+        >>> InputSpec("0", (None, 224, 224, 3), "float32", "NHWC").layout
+        'NHWC'
+    """
+
+    name: str
+    shape: Optional[Tuple[Optional[int], ...]] = None
+    dtype: str = "float32"
+    layout: str = ""
+    limit: Optional[int] = None
+
+
+class Adapter(abc.ABC):
+    """One framework. Contract, each line a test of the shared suite (DESIGN section 6):
+
+    the caller's model, inputs, RNG state and train/eval mode are as before, also when the forward pass raises; returned
+    arrays are owned numpy; order and repeated calls are kept; in-place operators do not rewrite what was recorded;
+    bfloat16 and float8 survive; what could not be recorded is named with its reason.
+    """
+
+    framework: str
+    """Import name, extra and entry-point name: ``torch``."""
+
+    suffixes: Tuple[str, ...] = ()
+    """File suffixes that :meth:`load` understands: ``(".keras", ".h5")``."""
+
+    @abc.abstractmethod
+    def owns(self, model: Any) -> bool:
+        """Whether ``model`` is this framework's, without importing the framework when it is not loaded."""
+
+    @abc.abstractmethod
+    def environment(self) -> Environment:
+        """Versions, device, threads, and the modes that change numbers."""
+
+    @abc.abstractmethod
+    def load(self, path: str) -> Any:
+        """Load this framework's own file format, never unpickling untrusted data.
+
+        Raises:
+            ModelError: the file is missing, damaged or of another kind.
+        """
+
+    @abc.abstractmethod
+    def inputs(self, model: Any) -> Tuple[InputSpec, ...]:
+        """What is known of the model's inputs; empty when nothing is."""
+
+    @abc.abstractmethod
+    def predict(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """Run the model unrecorded in inference; outputs by path (``"0"``, ``"logits"``, ``"boxes/1"``).
+
+        Raises:
+            RunError: the model raised; the message carries the framework's own first line.
+        """
+
+    @abc.abstractmethod
+    def record(self, model: Any, inputs: Inputs, sink: Sink) -> None:
+        """Run the model once in inference and put every layer and operator into ``sink``.
+
+        Raises:
+            RunError: the model raised.
+        """
+
+    @abc.abstractmethod
+    def training(self, model: Any) -> Tuple[str, ...]:
+        """Names of layers that are in training mode now and whose inference would differ."""
+
+    @abc.abstractmethod
+    def run(
+        self, node: Node, inputs: Sequence[Optional[np.ndarray]], *, float64: bool = False
+    ) -> Tuple[np.ndarray, ...]:
+        """Execute one neutral node with the framework's own public operator; canonical layouts in and out.
+
+        Raises:
+            UnsupportedNode: the framework has no such operator, or it is not described yet.
+        """
+
+    @abc.abstractmethod
+    def parameters(self, model: Any) -> Dict[str, np.ndarray]:
+        """Every parameter and buffer by native name, in native layout, owned."""
+
+    @abc.abstractmethod
+    def assign(self, model: Any, parameters: Mapping[str, np.ndarray]) -> None:
+        """Write these parameters (native names, native layouts) into the model; all or none.
+
+        Raises:
+            WeightsError: an unknown name or a wrong shape.
+        """
+
+    def replay(
+        self, model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool = False
+    ) -> Tuple[np.ndarray, ...]:
+        """Run one layer of the model natively on these inputs; adapters that can override this.
+
+        Raises:
+            UnsupportedNode: the layer cannot be called alone.
+        """
+        raise UnsupportedNode(f"{self.framework} cannot run layer {name!r} alone")

@@ -1,0 +1,189 @@
+"""Adding up the difference of two tensors block by block, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Place = tuple[tuple[int, ...], tuple[int, ...], int]
+Fold = Callable[[tuple[int, ...], Array, Array], None]
+
+CHUNK = 16384
+"""Values of a block: three float64 arrays of this length stay in a second-level cache."""
+
+DOT = 8192
+"""Longest dot product handed to BLAS: below the length (10000 in OpenBLAS) at which it would wake its threads."""
+
+LOPSIDED = 1e8
+"""Ratio of two sums of squares beyond which their dot product is not derived from them but taken."""
+
+
+def _dot(first: Array, second: Array) -> float:
+    """The dot product, in pieces that BLAS does not spread over threads."""
+    return sum(float(np.dot(first[start : start + DOT], second[start : start + DOT])) for start in range(0, first.size, DOT))
+
+
+@dataclass
+class Tally:
+    """What has been found so far. A place is (origin of the block, shape of the block, flat position in it)."""
+
+    floor: float
+    below_limit: float
+    count: int = 0
+    compared: int = 0
+    below: int = 0
+    reference_nonfinite: int = 0
+    candidate_nonfinite: int = 0
+    mismatches: int = 0
+    equal_infinities: int = 0
+    mismatch_place: Place | None = None
+    max_abs: float = -1.0
+    max_abs_place: Place | None = None
+    max_rel: float = -1.0
+    max_rel_place: Place | None = None
+    squares: float = 0.0
+    reference_squares: float = 0.0
+    candidate_squares: float = 0.0
+    products: float = 0.0
+    signed: complex = 0.0
+    reference: Array = field(default_factory=lambda: np.empty(CHUNK))
+    candidate: Array = field(default_factory=lambda: np.empty(CHUNK))
+    mask: Array = field(default_factory=lambda: np.empty(CHUNK, bool))
+    _agreed: int = 0
+    ones: Array = field(default_factory=lambda: np.ones(CHUNK))
+    floors: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Spread the floor over an array: numpy's maximum with a scalar is more than twice as slow."""
+        self.floors = np.full(CHUNK, self.floor)
+
+    @property
+    def mean_signed(self) -> float:
+        """The bias; of complex tensors its modulus."""
+        if not self.compared:
+            return float("nan")
+        total = abs(self.signed) if isinstance(self.signed, complex) else self.signed
+        return float(total / self.compared)
+
+    @property
+    def cosine(self) -> float:
+        """Of vanishing tensors 1 if both vanish, 0 if one does."""
+        if not self.compared:
+            return float("nan")
+        if not self.reference_squares or not self.candidate_squares:
+            return float(self.reference_squares == self.candidate_squares)
+        value = self.products / self.reference_squares**0.5 / self.candidate_squares**0.5
+        return min(max(value, -1.0), 1.0) if value == value else value
+
+    def fold_real(self, origin: tuple[int, ...], ours: Array, theirs: Array, exact: bool = False) -> None:
+        """Take up one block of real values. ``exact``: 64-bit integers, subtracted without loss."""
+        n = ours.size
+        r, d = self.reference[:n], self.candidate[:n]
+        r.reshape(ours.shape)[...] = ours
+        d.reshape(ours.shape)[...] = theirs
+        rr, cc = _dot(r, r), _dot(d, d)
+        if not rr + cc < np.inf:
+            self.fold_careful(origin, ours, theirs)
+            return
+        product = _dot(r, d) if not cc / LOPSIDED < rr < cc * LOPSIDED else None
+        if exact:
+            _subtract_integers(theirs, ours, d.reshape(ours.shape))
+        else:
+            np.subtract(d, r, out=d)
+        dd = _dot(d, d)
+        self.reference_squares += rr
+        self.candidate_squares += cc
+        self.squares += dd
+        self.products += (rr + cc - dd) / 2 if product is None else product
+        self.signed += _dot(d, self.ones[:n])
+        self.count += n
+        self.compared += n
+        self.extremes(origin, ours.shape, np.abs(d, out=d), np.abs(r, out=r))
+
+    def fold_exact(self, origin: tuple[int, ...], ours: Array, theirs: Array) -> None:
+        """Take up one block of 64-bit integers."""
+        self.fold_real(origin, ours, theirs, exact=True)
+
+    def extremes(self, origin: tuple[int, ...], shape: tuple[int, ...], sizes: Array, magnitudes: Array) -> None:
+        """Take up the sizes of differences and the reference's magnitudes of one block; overwrites the latter."""
+        n, at = sizes.size, int(sizes.argmax())
+        largest = float(sizes[at])
+        if largest > self.max_abs:
+            self.max_abs, self.max_abs_place = largest, (origin, shape, at)
+        if largest <= self.below_limit:
+            self.below += n
+        else:
+            self.below += int(np.count_nonzero(np.less_equal(sizes, self.below_limit, out=self.mask[:n])))
+        np.maximum(magnitudes, self.floors[:n], out=magnitudes)
+        np.divide(sizes, magnitudes, out=magnitudes)
+        at = int(magnitudes.argmax())
+        if float(magnitudes[at]) > self.max_rel:
+            self.max_rel, self.max_rel_place = float(magnitudes[at]), (origin, shape, at)
+
+    def fold_careful(self, origin: tuple[int, ...], ours: Array, theirs: Array) -> None:
+        """Take up one block that is complex or holds values that are not finite (or whose squares overflow)."""
+        complex_values = ours.dtype.kind == "c" or theirs.dtype.kind == "c"
+        r, c = (np.ravel(part.astype(np.complex128 if complex_values else np.float64)) for part in (ours, theirs))
+        both = self._census(origin, ours.shape, r, c)
+        r[~both], c[~both] = 0, 0
+        d = c - r
+        self.reference_squares += float(np.square(np.abs(r)).sum())
+        self.candidate_squares += float(np.square(np.abs(c)).sum())
+        self.squares += float(np.square(np.abs(d)).sum())
+        self.products += float((r.conj() * c).real.sum())
+        self.signed += complex(d.sum()) if complex_values else float(d.sum())
+        sizes = np.where(both, np.abs(d), -1.0)
+        self.extremes(origin, ours.shape, sizes, np.abs(r))
+        # What is not finite was counted as below by its size of -1; only infinities that agree really are.
+        self.below += self._agreed - int(np.count_nonzero(~both))
+
+    def _census(self, origin: tuple[int, ...], shape: tuple[int, ...], r: Array, c: Array) -> Array:
+        """Count what is not finite; returns where both sides are finite."""
+        finite, other = np.isfinite(r), np.isfinite(c)
+        agree = r == c
+        bad = ~(finite & other)
+        mismatch = bad & ~agree & ~(_nan_alike(r, c))
+        self.count += r.size
+        self.compared += int(r.size - np.count_nonzero(bad))
+        self.reference_nonfinite += int(np.count_nonzero(~finite))
+        self.candidate_nonfinite += int(np.count_nonzero(~other))
+        self._agreed = int(np.count_nonzero(bad & agree))
+        self.equal_infinities += self._agreed
+        found = int(np.count_nonzero(mismatch))
+        if found and self.mismatch_place is None:
+            self.mismatch_place = (origin, shape, int(mismatch.argmax()))
+        self.mismatches += found
+        return ~bad
+
+
+def _nan_alike(r: Array, c: Array) -> Array:
+    """Where both sides are NaN; of complex values each part must be NaN on both sides, or equal."""
+    if r.dtype.kind != "c":
+        return np.isnan(r) & np.isnan(c)
+    parts = ((r.real, c.real), (r.imag, c.imag))
+    alike = [(a == b) | (np.isnan(a) & np.isnan(b)) for a, b in parts]
+    return np.asarray(alike[0] & alike[1])
+
+
+def _subtract_integers(first: Array, second: Array, out: Array) -> None:
+    """First minus second of 64-bit integers of any signs, rounded once.
+
+    Either is split into a high and a low half of 32 bits, whose differences are exact in float64; so is the scaled
+    high one, and only their sum rounds.
+    """
+    np.subtract((first >> 32).astype(np.float64), (second >> 32).astype(np.float64), out=out)
+    out *= 2.0**32
+    out += (first & 0xFFFFFFFF).astype(np.float64) - (second & 0xFFFFFFFF).astype(np.float64)
+
+
+def folder(tally: Tally, reference: np.dtype[Any], candidate: np.dtype[Any]) -> Fold:
+    """The way in which blocks of two dtypes are taken up."""
+    if "c" in (reference.kind, candidate.kind):
+        return tally.fold_careful
+    whole = reference.kind in "iu" and candidate.kind in "iu"
+    return tally.fold_exact if whole and 8 in (reference.itemsize, candidate.itemsize) else tally.fold_real

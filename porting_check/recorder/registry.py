@@ -1,0 +1,119 @@
+"""Finding adapters. One mechanism: entry points of the group ``porting_check.adapters``, built-in adapters too."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from typing import Any, Callable, Dict, List
+
+from porting_check.neutral.adapter import Adapter
+from porting_check.neutral.errors import FrameworkMissing
+
+GROUP = "porting_check.adapters"
+_CACHE: Dict[str, Adapter] = {}
+
+
+def installed() -> Dict[str, Callable[[], Any]]:
+    """Adapters by framework name, as functions that import the adapter's class; imports nothing itself.
+
+    Raises:
+        FrameworkMissing: two distributions provide an adapter of the same name.
+    """
+    found: Dict[str, Callable[[], Any]] = {}
+    origins: Dict[str, str] = {}
+    for entry in _entry_points():
+        if origins.setdefault(entry.name, entry.value) != entry.value:
+            raise FrameworkMissing(
+                f"two adapters are registered for {entry.name!r}: {origins[entry.name]} and {entry.value}; uninstall one"
+            )
+        found[entry.name] = entry.load
+    return found or _packed()
+
+
+def _entry_points() -> List[Any]:
+    """Entry points of the group, on every Python from 3.7 (where the module may be missing)."""
+    try:
+        from importlib import metadata
+    except ImportError:
+        return []
+    entries = metadata.entry_points()
+    if hasattr(entries, "select"):
+        return list(entries.select(group=GROUP))
+    return list(entries.get(GROUP, []))  # type: ignore[attr-defined, unused-ignore]  # Python 3.8 and 3.9
+
+
+def _packed() -> Dict[str, Callable[[], Any]]:
+    """Adapters that lie on the path without being installed, as in the packed recorder: ``porting_check_<framework>``."""
+    prefix = "porting_check_"
+    names = [module.name for module in pkgutil.iter_modules() if module.name.startswith(prefix)]
+    return {name[len(prefix) :]: _exported(name) for name in names}
+
+
+def _exported(module: str) -> Callable[[], Any]:
+    def load() -> Any:
+        package = importlib.import_module(module)
+        return next(v for k, v in sorted(vars(package).items()) if k.endswith("Adapter") and v is not Adapter)
+
+    return load
+
+
+def load_adapter(framework: str) -> Adapter:
+    """The adapter of a framework; imports the framework.
+
+    Example:
+        >>> load_adapter("torch").framework      # doctest: +SKIP
+        'torch'
+
+    Raises:
+        FrameworkMissing: no such adapter, or its framework is not installed (the message names the extra).
+    """
+    if framework in _CACHE:
+        return _CACHE[framework]
+    known = installed()
+    if framework not in known:
+        raise FrameworkMissing(f"no adapter for {framework!r} is installed; installed: {', '.join(sorted(known)) or 'none'}")
+    try:
+        adapter: Adapter = known[framework]()()
+    except ImportError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in (framework, "keras"):
+            raise
+        raise FrameworkMissing(
+            f"{framework} is not installed here (import {missing} failed); run: pip install 'porting-check[{framework}]'"
+        ) from None
+    _CACHE[framework] = adapter
+    return adapter
+
+
+def adapter_for(model: Any) -> Adapter:
+    """The adapter that owns a live model. Only adapters whose framework is loaded already are asked.
+
+    Raises:
+        FrameworkMissing: none owns it; the message names the object's type and what is installed.
+    """
+    loaded = [name for name in sorted(installed()) if name in sys.modules]
+    owners = [adapter for adapter in map(load_adapter, loaded) if adapter.owns(model)]
+    if len(owners) > 1 and callable(model):
+        mentioned = _mentioned(model)
+        owners = [adapter for adapter in owners if adapter.framework in mentioned] or owners
+    if len(owners) == 1:
+        return owners[0]
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    if owners:
+        names = ", ".join(adapter.framework for adapter in owners)
+        raise FrameworkMissing(f"{kind} could belong to {names}; wrap it in that framework's module class to say which")
+    raise FrameworkMissing(
+        f"no adapter owns an object of type {kind}. Expected a keras.Model, tf.Module, torch.nn.Module, a function of "
+        f"tensors, a trace or a path. Installed adapters: {', '.join(sorted(installed())) or 'none'}; "
+        f"frameworks loaded: {', '.join(loaded) or 'none'}"
+    )
+
+
+def _mentioned(function: Any) -> List[str]:
+    """Frameworks whose modules a function's code names in its globals."""
+    code = getattr(function, "__code__", None) or getattr(getattr(function, "__call__", None), "__code__", None)
+    scope = getattr(function, "__globals__", {})
+    modules = [scope.get(name) for name in getattr(code, "co_names", ())]
+    names = [getattr(m, "__name__", None) or getattr(m, "__module__", None) or "" for m in modules if m is not None]
+    return [str(name).split(".")[0] for name in names]

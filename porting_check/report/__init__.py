@@ -1,0 +1,1 @@
+"""Reports: the result as data, and its renderings."""

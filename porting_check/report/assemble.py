@@ -1,0 +1,234 @@
+"""From an examination to a report: verdicts of pairs, findings, what was not compared, and the verdict of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from porting_check.diagnosis import parameters
+from porting_check.diagnosis.hypothesis import Suspect
+from porting_check.diagnosis.search import diagnose
+from porting_check.examination import Examination
+from porting_check.neutral.graph import Graph
+from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Report, Side
+from porting_check.verdict import Judgement, verdicts
+
+Progress = Callable[[str, int, int], None]
+
+
+def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress) -> Report:
+    """Build the report of an examination; diagnoses every divergent pair.
+
+    Example:
+        >>> assemble(examine(ours, theirs), {"seed": 0}, progress).verdict      # doctest: +SKIP
+        'faithful'
+    """
+    pairs: list[PairResult] = []
+    findings: list[Finding] = []
+    wrong: set[str] = set()
+    for number, judged in enumerate(found.judged):
+        progress("verdicts", number, len(found.judged))
+        inherited = any(cut.reference in wrong for cut in judged.region.boundary)
+        pair = _pair(found, judged, number, inherited)
+        pairs.append(pair)
+        if pair.verdict == "divergent":
+            findings.append(_finding(found, judged, pair))
+        if pair.verdict == "divergent" or inherited:
+            wrong.add(judged.region.target.reference)
+    findings += _outputs(found, pairs)
+    lacking = _not_compared(found)
+    verdict, reason = _overall(found, pairs, findings, lacking)
+    return Report(
+        verdict=verdict,  # type: ignore[arg-type]
+        reason=reason,
+        reference=_side(found.reference),
+        candidate=_side(found.candidate),
+        pairs=tuple(pairs),
+        findings=tuple(findings),
+        not_compared=tuple(lacking),
+        warnings=tuple(_warnings(found, pairs)),
+        outputs=tuple(p for p, j in zip(pairs, found.judged, strict=False) if j.region.target.output),
+        settings=dict(settings),
+    )
+
+
+def _side(graph: Graph) -> Side:
+    trace = graph.trace
+    layouts = {port.name: graph.layouts.get(port.value, port.layout) for port in trace.inputs}
+    return Side(model=trace.model, environment=trace.environment, layouts=layouts, checks=trace.checks, records=len(trace.records))
+
+
+def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -> PairResult:
+    target = judged.region.target
+    errors: dict[str, float | None] = {"reference": None, "candidate": None}
+    if judged.same:
+        errors["reference"] = found.judge.native_error(0, target.reference)
+        errors["candidate"] = found.judge.native_error(1, target.candidate)
+    verdict, explanation = verdicts(judged, errors)
+    known = [error for error in errors.values() if error is not None]
+    suspect = Suspect(found.judge, judged)
+    return PairResult(
+        index=number,
+        reference=_names(found.reference, judged.region.reference),
+        candidate=_names(found.candidate, judged.region.candidate),
+        op=_operators(suspect),
+        verdict=verdict,  # type: ignore[arg-type]
+        explanation=explanation,
+        difference=judged.difference,
+        ratio=max(known) if judged.same and known else (judged.gap if judged.same is False else None),
+        end_to_end=judged.end_to_end,
+        reference_error=errors["reference"],
+        candidate_error=errors["candidate"],
+        reference_shape=judged.shapes[0],
+        candidate_shape=judged.shapes[1],
+        layout=judged.axes.how if judged.axes else "",
+        parameters=tuple(_parameters(suspect)),
+        paired_by=target.evidence,
+        inherited=inherited,
+        reference_node=_program(found.reference, judged.region.reference),
+        candidate_node=_program(found.candidate, judged.region.candidate),
+    )
+
+
+def _names(graph: Graph, steps: tuple[int, ...]) -> tuple[str, ...]:
+    """Ids of the records that take part, in execution order."""
+    return tuple(dict.fromkeys(graph.record_of(graph.steps[i]).id for i in steps))
+
+
+def _operators(suspect: Suspect) -> str:
+    """The reference's compute operators of a region, movement left out unless there is nothing else."""
+    steps = suspect.reference or suspect.candidate
+    names = [s.node.op_type if s.node else "opaque" for s in steps if not s.movement]
+    names = names or [s.node.op_type if s.node else "opaque" for s in steps]
+    return " + ".join(names[:6]) + (" + …" if len(names) > 6 else "") if names else "(passed on)"
+
+
+def _program(graph: Graph, steps: tuple[int, ...]) -> str:
+    return " → ".join(str(graph.steps[i].node or "opaque") for i in steps)
+
+
+def _parameters(suspect: Suspect) -> list[ParameterResult]:
+    """Question 3 for every parameter of aligned operators."""
+    made = []
+    for ours, theirs in suspect.pairs():
+        if ours.node is None or theirs.node is None or ours.node.op_type != theirs.node.op_type:
+            continue
+        for position, role, one, other in parameters.fixed_operands(suspect, ours, theirs):
+            names = [s.inputs[position].key if position < len(s.inputs) else "" for s in (ours, theirs)]
+            if not any(name.startswith("parameter:") for name in names) and (one is None or one.size < 2):
+                continue
+            equal, words = parameters.relation(one, other)
+            shown = [name.removeprefix("parameter:") for name in names]
+            made.append(ParameterResult(role=role, reference=shown[0], candidate=shown[1], relation=words, equal=equal))
+    return made
+
+
+def _finding(found: Examination, judged: Judgement, pair: PairResult) -> Finding:
+    suspect = Suspect(found.judge, judged)
+    result = diagnose(suspect)
+    if result.best is None:
+        why = pair.explanation if judged.truth is None or judged.difference is None else "no known mistake explains it"
+        return Finding(pair=pair, cause="unknown", explanation=why, fix="", proven=False, evidence=result.evidence)
+    best = result.best
+    return Finding(
+        pair=pair, cause=best.cause, explanation=best.explanation, fix=best.fix, proven=result.proven, evidence=result.evidence
+    )
+
+
+def _outputs(found: Examination, pairs: list[PairResult]) -> list[Finding]:
+    """Outputs that one side lacks are divergences of their own."""
+    made = []
+    for side, names in (("candidate", found.missing), ("reference", found.extra)):
+        for name in names:
+            pair = PairResult(
+                index=len(pairs),
+                reference=(f"output {name}",) if side == "candidate" else (),
+                candidate=(f"output {name}",) if side == "reference" else (),
+                op="output",
+                verdict="divergent",
+                explanation=f"the {side} has no output {name!r}",
+            )
+            pairs.append(pair)
+            fix = f"return the output {name!r}" if side == "candidate" else f"remove the output {name!r}"
+            made.append(Finding(pair=pair, cause="structure", explanation=pair.explanation, fix=fix, proven=True))
+    return made
+
+
+def _not_compared(found: Examination) -> list[NotCompared]:
+    """Records of which no step lies in a judged region, and regions that could not be judged."""
+    made = []
+    for side, graph, covered in (
+        ("reference", found.reference, {i for j in found.judged for i in j.region.reference}),
+        ("candidate", found.candidate, {i for j in found.judged for i in j.region.candidate}),
+    ):
+        reached = _reached(graph)
+        for record in range(len(graph.trace.records)):
+            steps = [s for s in graph.steps if s.record == record]
+            if any(s.index in covered for s in steps) or all(s.movement for s in steps):
+                continue
+            used = any(s.index in reached for s in steps)
+            why = "it has no counterpart on the other side" if used else "its result reaches no output"
+            made.append(NotCompared(name=graph.trace.records[record].id, side=side, reason=why))  # type: ignore[arg-type]
+    for judged in found.judged:
+        if judged.same is None:
+            names = _names(found.candidate, judged.region.candidate)
+            made.append(NotCompared(name=names[-1] if names else judged.region.target.candidate, side="candidate", reason=judged.reason))
+    return made
+
+
+def _reached(graph: Graph) -> set[int]:
+    """Steps from which an output is reached."""
+    return {i for port in graph.trace.outputs for i in graph.between(port.value, set())[0]}
+
+
+def _overall(
+    found: Examination, pairs: list[PairResult], findings: list[Finding], lacking: list[NotCompared]
+) -> tuple[str, str]:
+    divergent = [p for p in pairs if p.verdict == "divergent"]
+    if divergent:
+        return "divergent", f"{len(divergent)} of {len(pairs)} pairs compute something else"
+    if not pairs or not found.judge.candidate.trace.outputs:
+        return "inconclusive", "no comparison was made"
+    undecided = [p for p in pairs if p.verdict in ("undecided", "not-compared")]
+    if undecided:
+        return "inconclusive", f"{len(undecided)} of {len(pairs)} pairs could not be decided"
+    if found.unfed:
+        return "inconclusive", "the axes of an input could not be matched: declare layouts"
+    if not all(np.isfinite(_recorded(found.reference, p.value)).all() for p in found.reference.trace.outputs):
+        return "inconclusive", "the reference's own outputs hold NaN or infinity: nothing can be concluded from them"
+    if any(n for n in lacking if "counterpart" in n.reason):
+        return "inconclusive", "some records have no counterpart on the other side"
+    return "faithful", f"all {len(pairs)} pairs compute the same in float64, from the inputs to every output"
+
+
+def _recorded(graph: Graph, key: str) -> np.ndarray:
+    array = graph.array(key)
+    assert array is not None
+    return np.asarray(array, np.float64) if array.dtype.kind in "fV" else np.zeros(1)
+
+
+def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
+    said = []
+    for side, graph in (("reference", found.reference), ("candidate", found.candidate)):
+        checks = graph.trace.checks
+        if checks.training:
+            said.append(f"the {side} was in training mode in {', '.join(checks.training[:5])}: call eval() or pass training=False")
+        if checks.repeat_difference:
+            said.append(f"the {side} is not deterministic: two runs on the same input differ by {checks.repeat_difference:.3g}")
+        if checks.observer_difference:
+            said.append(f"recording changed the {side}'s output by {checks.observer_difference:.3g} (another kernel was chosen)")
+        said.extend(f"{side}: {note}" for note in checks.notes)
+        unknown = [r.id for r in graph.trace.records if r.opaque]
+        if unknown:
+            said.append(f"{len(unknown)} records of the {side} are opaque: {', '.join(unknown[:5])}")
+    if found.guessed_outputs:
+        said.append("the outputs have other names on the two sides; they were paired by position")
+    guessed = [p for p in pairs if any("guess" in why for why in p.paired_by)]
+    if guessed:
+        said.append(f"{len(guessed)} pairs were matched by position only (a guess): {', '.join(p.candidate[-1] for p in guessed[:5] if p.candidate)}")
+    low = [p for p in pairs if p.verdict == "low-precision"]
+    if low:
+        said.append(f"{len(low)} pairs ran in reduced precision or by another algorithm: {', '.join(p.candidate[-1] for p in low[:5])}")
+    return said

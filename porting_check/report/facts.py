@@ -1,0 +1,279 @@
+"""Facts about a report that every rendering states: the answer, the first wrong layer, what was not seen."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from porting_check.report import wording
+from porting_check.report.result import Finding, PairResult, Power, Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The answer in a few short texts; empty where there is nothing to say."""
+
+    verdict: str
+    sentence: str
+    layer: str = ""
+    error: str = ""
+    cause: str = ""
+    fix: str = ""
+    unseen: str = ""
+
+
+def verdicts(report: Report) -> Counter[str]:
+    """How many pairs have each verdict."""
+    return Counter(pair.verdict for pair in report.pairs)
+
+
+def compared(report: Report) -> int:
+    """How many pairs were compared at all."""
+    return sum(pair.verdict != "not-compared" for pair in report.pairs)
+
+
+def worst(report: Report) -> PairResult | None:
+    """The pair with the largest ratio; a ratio that is not a number counts as the largest."""
+    rated = [pair for pair in report.pairs if pair.ratio is not None]
+    return max(
+        rated, key=lambda pair: math.inf if math.isnan(pair.ratio or 0) else (pair.ratio or 0), default=None
+    )
+
+
+def first_wrong(report: Report) -> PairResult | None:
+    """The first divergent pair, or else the first divergent output of the whole model."""
+    return report.first_divergence or next(
+        (pair for pair in report.outputs if pair.verdict == "divergent"), None
+    )
+
+
+def finding_of(report: Report, pair: PairResult) -> Finding | None:
+    """The finding about a pair: a proven one before one that is only suspected."""
+    about = [finding for finding in report.findings if same(finding.pair, pair)]
+    return next((finding for finding in about if finding.proven), about[0] if about else None)
+
+
+def same(one: PairResult, other: PairResult) -> bool:
+    """Whether two results are about the same pair. Not ``==``: a NaN in their numbers is not equal to itself."""
+    return (one.index, one.reference, one.candidate) == (other.index, other.reference, other.candidate)
+
+
+def position(report: Report, pair: PairResult) -> int:
+    """The place of a pair in execution order, counted from 1; 0 when it is not a pair of layers."""
+    return next((place for place, other in enumerate(report.pairs, 1) if same(other, pair)), 0)
+
+
+def proof(finding: Finding) -> str:
+    """Whether the cause is proven, in words."""
+    if finding.cause == "unknown":
+        return "no known mistake reproduces it"
+    return "proven" if finding.proven else "suspected, not proven"
+
+
+def override(report: Report) -> str:
+    """The sentence about an explicit tolerance, or nothing."""
+    rtol, atol = report.settings.get("rtol"), report.settings.get("atol")
+    if rtol is None and atol is None:
+        return ""
+    return f"judged with rtol={rtol} and atol={atol}, given by hand, in place of what round-off allows"
+
+
+def notices(report: Report) -> tuple[str, ...]:
+    """What the reader must know: an explicit tolerance first, then the warnings."""
+    first = override(report)
+    return ((first,) if first else ()) + tuple(wording.clean(warning, 2000) for warning in report.warnings)
+
+
+def headline(report: Report) -> Headline:
+    """The answer: verdict, first wrong layer, size of the error, cause and fix."""
+    if report.verdict == "faithful":
+        return Headline(
+            verdict="FAITHFUL", sentence=_faithful(report), error=_largest(report), unseen=_unseen(report)
+        )
+    if report.verdict == "inconclusive":
+        sentence = wording.clean(report.reason, 2000) or "nothing could be decided"
+        return Headline(verdict="INCONCLUSIVE", sentence=sentence, error=_largest(report))
+    pair = first_wrong(report)
+    if pair is None:
+        return Headline(
+            verdict="DIVERGENT", sentence=wording.clean(report.reason, 2000) or "the candidate differs"
+        )
+    finding = finding_of(report, pair)
+    return Headline(
+        verdict="DIVERGENT",
+        sentence=_divergent(report),
+        layer=f"{wording.pair_name(pair)}  ({_place(report, pair)})",
+        error=_error(pair),
+        cause=f"{wording.clean(finding.cause)} ({proof(finding)})"
+        if finding
+        else "unknown (no known mistake reproduces it)",
+        fix=wording.block(finding.fix).strip("\n") if finding else "",
+    )
+
+
+def _faithful(report: Report) -> str:
+    counts = verdicts(report)
+    parts = [(counts["identical"], "bit for bit"), (counts["round-off"], _agreement(report))]
+    parts += [(counts["low-precision"], "within reduced precision")]
+    total = compared(report)
+    sentence = "the one pair agrees" if total == 1 else f"all {total} pairs agree"
+    listed = ", ".join(f"{amount} {how}" for amount, how in parts if amount)
+    missing = len(report.not_compared) + counts["not-compared"]
+    return (
+        sentence
+        + (f": {listed}" if listed else "")
+        + (f"; {wording.count(missing, 'record')} not compared" if missing else "")
+    )
+
+
+def _agreement(report: Report) -> str:
+    return "within the tolerance given" if override(report) else "to round-off"
+
+
+def _divergent(report: Report) -> str:
+    wrong = verdicts(report)["divergent"]
+    if not wrong:
+        return (
+            wording.clean(report.reason, 2000)
+            or "an output of the model differs by more than round-off can explain"
+        )
+    verb = "differs" if wrong == 1 else "differ"
+    return f"{wrong} of {wording.count(len(report.pairs), 'pair')} {verb} by more than round-off can explain"
+
+
+def _place(report: Report, pair: PairResult) -> str:
+    place = position(report, pair)
+    return (
+        f"{wording.clean(pair.op, 60)}, pair {place} of {len(report.pairs)}"
+        if place
+        else "output of the model"
+    )
+
+
+def _error(pair: PairResult) -> str:
+    if pair.difference is None:
+        return wording.clean(pair.explanation, 2000) or "not a number that can be measured"
+    if pair.difference.nonfinite_mismatch:
+        return f"NaN or infinity in {wording.count(pair.difference.nonfinite_mismatch, 'place')} where the other side has none"
+    text = wording.number(pair.difference.max_abs)
+    return (
+        f"{text}, {wording.times(pair.ratio)}" if pair.ratio is not None else f"{text} (largest difference)"
+    )
+
+
+def unseen(report: Report) -> list[Power]:
+    """Known mistakes that this model could contain and this run could not have shown everywhere."""
+    return [item for item in report.power if item.hidden]
+
+
+def applicable(report: Report) -> list[Power]:
+    """Known mistakes that this model could contain at all."""
+    return [item for item in report.power if item.hidden or item.revealed]
+
+
+def _unseen(report: Report) -> str:
+    causes = [wording.clean(item.cause) for item in unseen(report)]
+    if not causes:
+        return ""
+    more = f" and {len(causes) - 4} more" if len(causes) > 4 else ""
+    return f"{', '.join(causes[:4])}{more} (see Power)"
+
+
+def _largest(report: Report) -> str:
+    pair = worst(report)
+    return f"{wording.times(pair.ratio)}, at {wording.pair_name(pair)}" if pair else ""
+
+
+def environment_rows(report: Report) -> list[tuple[str, str, str, bool]]:
+    """Both environments side by side: label, reference, candidate, and whether two comparable facts differ."""
+    sides = (report.reference, report.candidate)
+    rows: list[tuple[str, str, str, bool]] = [
+        ("model", wording.clean(sides[0].model), wording.clean(sides[1].model), False)
+    ]
+    rows.append(
+        (
+            "framework",
+            wording.clean(sides[0].environment.framework),
+            wording.clean(sides[1].environment.framework),
+            False,
+        )
+    )
+    rows += _merged("", report.reference.environment.versions, report.candidate.environment.versions)
+    for label in ("python", "platform", "device", "threads"):
+        left, right = (wording.clean(str(getattr(side.environment, label) or "-")) for side in sides)
+        rows.append((label, left, right, left != right and "-" not in (left, right)))
+    rows += _merged("mode ", report.reference.environment.modes, report.candidate.environment.modes)
+    layouts = [
+        ", ".join(f"{wording.clean(k)}: {wording.clean(v)}" for k, v in side.layouts.items()) or "-"
+        for side in sides
+    ]
+    rows.append(("input layouts", layouts[0], layouts[1], False))
+    rows.append(("records", str(sides[0].records), str(sides[1].records), False))
+    return rows
+
+
+def _merged(
+    prefix: str, reference: Mapping[str, str], candidate: Mapping[str, str]
+) -> list[tuple[str, str, str, bool]]:
+    """Rows for the keys of two mappings; a key that only one side has is no difference."""
+    rows = []
+    for key in sorted({*reference, *candidate}):
+        left, right = (wording.clean(str(side.get(key, "-"))) for side in (reference, candidate))
+        rows.append(
+            (
+                prefix + wording.clean(key),
+                left,
+                right,
+                left != right and key in reference and key in candidate,
+            )
+        )
+    return rows
+
+
+def checks_rows(report: Report) -> list[tuple[str, str, str]]:
+    """What the recorder verified about each run: label, reference, candidate."""
+    checks = (report.reference.checks, report.candidate.checks)
+    observer = [_check(item.observer_difference, "the same output", "outputs differ by") for item in checks]
+    repeat = [_check(item.repeat_difference, "the same output", "outputs differ by") for item in checks]
+    training = [", ".join(wording.clean(name) for name in item.training) or "none" for item in checks]
+    notes = ["; ".join(wording.clean(note, 1000) for note in item.notes) or "-" for item in checks]
+    return [
+        ("recorded and unrecorded", observer[0], observer[1]),
+        ("run twice", repeat[0], repeat[1]),
+        ("layers in training mode", training[0], training[1]),
+        ("notes", notes[0], notes[1]),
+    ]
+
+
+def _check(value: float | None, good: str, bad: str) -> str:
+    if value is None:
+        return "not checked"
+    return good if value == 0 else f"{bad} {wording.number(value)}"
+
+
+def settings_rows(report: Report) -> list[tuple[str, str]]:
+    """The settings of the run that were given, without the command line, which is shown by itself."""
+    given = {
+        key: value for key, value in sorted(report.settings.items()) if value is not None and value != {}
+    }
+    return [
+        (wording.clean(key), wording.clean(str(value), 2000))
+        for key, value in given.items()
+        if key != "command"
+    ]
+
+
+def reason(report: Report) -> str:
+    """Why this verdict, where the headline does not say it already."""
+    text = wording.clean(report.reason, 2000)
+    told = headline(report).sentence == text or (
+        report.verdict == "divergent" and first_wrong(report) is not None
+    )
+    return "" if told else text
+
+
+def command(report: Report) -> str:
+    """The command line or call that made the report, when it is known."""
+    return wording.clean(str(report.settings.get("command", "")), 4000)

@@ -1,0 +1,75 @@
+"""Replaying what an adapter recorded: each record's nodes, evaluated in float64, must give what the framework gave."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Mapping
+
+import numpy as np
+
+from porting_check.neutral.layout import convert
+from porting_check.neutral.trace import Port, Record, Trace
+from porting_check.numerics.truth import evaluate
+
+Values = Mapping[str, Any]
+
+
+def evaluated(record: Record, values: Values) -> dict[str, np.ndarray]:
+    """Outputs of a record's nodes in float64 by port name, in native layout.
+
+    Args:
+        record: a described record.
+        values: arrays by value key, native layout.
+    """
+    assert record.nodes, f"{record.id} is opaque: {record.reason}"
+    given = {port.name: _canonical(port, values[port.value]) for port in record.inputs + record.parameters}
+    given.update({name: _double(np.asarray(array)) for name, array in record.constants.items()})
+    results = evaluate(record.nodes, given)
+    return {port.name: _native(port, results[port.name], values) for port in record.outputs}
+
+
+def check_record(record: Record, values: Values, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    """Raise AssertionError unless the record's nodes reproduce each recorded output.
+
+    Integers and booleans must be equal; floats may differ by ``rtol`` of the value and ``atol`` of the largest one.
+    """
+    for port in record.outputs:
+        check_port(record, port, evaluated(record, values)[port.name], values[port.value], rtol, atol)
+
+
+def check_port(record: Record, port: Port, found: Any, expected: Any, rtol: float, atol: float) -> None:
+    """Compare one output of a record with the recorded one."""
+    expected, name = np.asarray(expected), f"{record.id} ({record.operator}) {port.name}: {list(map(str, record.nodes))}"
+    assert found.shape == expected.shape, f"{name} has shape {found.shape}, recorded {expected.shape}"
+    if expected.dtype.kind in "iub":
+        assert found.dtype.kind == expected.dtype.kind, f"{name} has dtype {found.dtype}, recorded {expected.dtype}"
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+        return
+    wide = expected.astype(np.float64)
+    finite = np.abs(wide[np.isfinite(wide)])
+    largest = float(finite.max()) if finite.size else 0.0
+    np.testing.assert_allclose(found, wide, rtol=rtol, atol=atol * largest, err_msg=name)
+
+
+def check_trace(trace: Trace, rtol: float = 1e-5, atol: float = 1e-6) -> list[str]:
+    """Check every described record of a trace; returns the ids of the opaque ones."""
+    for record in described(trace.records):
+        check_record(record, trace.values, rtol, atol)
+    return [record.id for record in trace.records if record.opaque]
+
+
+def described(records: Iterable[Record]) -> list[Record]:
+    """The records that have nodes."""
+    return [record for record in records if not record.opaque]
+
+
+def _double(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if array.dtype.kind in "fV" else array
+
+
+def _canonical(port: Port, array: Any) -> np.ndarray:
+    array = _double(np.asarray(array))
+    return convert(array, port.layout, port.canonical) if port.layout else array
+
+
+def _native(port: Port, array: np.ndarray, values: Values) -> np.ndarray:
+    return convert(np.asarray(array), port.canonical, port.layout) if port.layout else np.asarray(array)
