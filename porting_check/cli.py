@@ -1,6 +1,7 @@
 """The command line. ``porting-check --help`` imports no framework, no numpy and nothing else that is slow.
 
-Exit status: 0 faithful, 1 divergent, 2 wrong usage, 3 a side could not be run, 4 inconclusive, 130 interrupted.
+Exit status: 0 faithful, 1 divergent, 2 wrong usage, 3 a side could not be run, 4 inconclusive,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from porting_check.cli_arguments import (
     default_recording,
     layouts,
     named_files,
+    own_layouts,
     tolerance,
 )
 from porting_check.cli_results import prepare, show, trace_facts, trace_text, with_command, write_all
@@ -37,10 +39,13 @@ from porting_check.cli_support import (
 from porting_check.neutral.errors import PortingError
 
 MODEL_HELP = (
-    "A model file (.onnx .keras .h5 .pt2 .pt .tflite .pb), a SavedModel folder, a recording, or a function that returns "
-    "the model: file.py:function or package.module:function."
+    "A model file (.onnx .keras .h5 .pt2 .pt .tflite .pb), a SavedModel folder, a recording, or a function "
+    "that returns the model: file.py:function or package.module:function."
 )
-EPILOG = "Exit status: 0 faithful, 1 divergent, 2 wrong usage, 3 a side could not be run, 4 inconclusive, 130 interrupted."
+EPILOG = (
+    "Exit status: 0 faithful, 1 divergent, 2 wrong usage, 3 a side could not be run, 4 inconclusive, "
+    "130 interrupted."
+)
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 Inputs = Annotated[
@@ -49,7 +54,8 @@ Inputs = Annotated[
         "--inputs",
         "-i",
         metavar="[NAME=]FILE",
-        help="Input in the reference's layout: .npy, .npz, .safetensors or an image; repeat for several. Seeded noise when left out.",
+        help="Input in the reference's layout: .npy, .npz, .safetensors or an image; repeat for several. "
+        "Seeded noise when left out.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise that stands in for inputs.")]
@@ -57,6 +63,45 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer, and no progress.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print every pair; show the traceback of an error.")
+]
+
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="The model that is right. " + MODEL_HELP, show_default=False)
+]
+Candidate = Annotated[
+    str, typer.Argument(metavar="CAND", help="Its port, in any of the same forms.", show_default=False)
+]
+Layout = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="SIDE[:INPUT]=LAYOUT",
+        help="Order of an input's axes where it cannot be known: reference=NHWC, candidate:image=NCHW.",
+    ),
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="REFNAME=CANDNAME",
+        help="Pair these two layers, where pairing needs help; repeatable.",
+    ),
+]
+Transfer = Annotated[
+    bool, typer.Option("--transfer", help="Move the reference's weights into the candidate first.")
+]
+Rtol = Annotated[
+    float | None, typer.Option("--rtol", help="Relative tolerance that overrides the verdict; with --atol.")
+]
+Atol = Annotated[
+    float | None, typer.Option("--atol", help="Absolute tolerance that overrides the verdict; with --rtol.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FOLDER", help="Write report.html, report.json and report.md there."),
+]
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for a CI service.")
 ]
 
 app = typer.Typer(
@@ -108,50 +153,17 @@ def _root(
 @app.command(epilog=EPILOG)
 def compare(
     context: typer.Context,
-    reference: Annotated[
-        str, typer.Argument(metavar="REF", help="The model that is right. " + MODEL_HELP, show_default=False)
-    ],
-    candidate: Annotated[
-        str, typer.Argument(metavar="CAND", help="Its port, in any of the same forms.", show_default=False)
-    ],
+    reference: Reference,
+    candidate: Candidate,
     inputs: Inputs = None,
     seed: Seed = 0,
-    layout: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layout",
-            metavar="SIDE[:INPUT]=LAYOUT",
-            help="Order of an input's axes where it cannot be known: reference=NHWC, candidate:image=NCHW.",
-        ),
-    ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="REFNAME=CANDNAME",
-            help="Pair these two layers, where pairing needs help; repeatable.",
-        ),
-    ] = None,
-    transfer: Annotated[
-        bool, typer.Option("--transfer", help="Move the reference's weights into the candidate first.")
-    ] = False,
-    rtol: Annotated[
-        float | None,
-        typer.Option("--rtol", help="Relative tolerance that overrides the verdict; with --atol."),
-    ] = None,
-    atol: Annotated[
-        float | None,
-        typer.Option("--atol", help="Absolute tolerance that overrides the verdict; with --rtol."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FOLDER", help="Write report.html, report.json and report.md there."
-        ),
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for a CI service.")
-    ] = None,
+    layout: Layout = None,
+    mapping: Map = None,
+    transfer: Transfer = False,
+    rtol: Rtol = None,
+    atol: Atol = None,
+    out: Out = None,
+    junit: Junit = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -193,6 +205,12 @@ def record(
         ),
     ] = None,
     inputs: Inputs = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layout", metavar="[INPUT=]LAYOUT", help="Order of an input's axes where it cannot be known: NHWC."
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -205,10 +223,10 @@ def record(
     Example: porting-check record keras_model.py:build --inputs cat.npy --out keras.trace
     """
     path = output or Path(default_recording(model))
+    options: dict[str, Any] = {"layouts": own_layouts(layout)} if layout else {}
+    files = named_files(inputs or ())
     with progress_bar(not quiet) as progress, results_only():
-        trace = context.obj.record(
-            model, named_files(inputs or ()), path=str(path), seed=seed, progress=progress
-        )
+        trace = context.obj.record(model, files, path=str(path), seed=seed, progress=progress, **options)
     if as_json:
         emit_json("recording", exit_status=0, path=str(path), **trace_facts(trace))
     elif not quiet:
@@ -264,7 +282,9 @@ def doctor(
 ) -> int:
     """Say what can be used here, and what gets in the way.
 
-    Each adapter is loaded in a process of its own, because frameworks disturb each other. Example: porting-check doctor
+    Each adapter is loaded in a process of its own, because frameworks disturb each other.
+
+    Example: porting-check doctor
     """
     from porting_check.cli_doctor import document, examine, text
 

@@ -15,6 +15,7 @@ from porting_check.cli_support import PROGRAM
 
 
 def assignment(item: str, option: str, form: str) -> tuple[str, str]:
+    """The two sides of ``name=value``; ``option`` and ``form`` are for the error."""
     name, equals, value = item.partition("=")
     if not (equals and name and value):
         raise typer.BadParameter(f"{item!r} is not of the form {form}", param_hint=option)
@@ -48,12 +49,26 @@ def layouts(items: Sequence[str]) -> dict[str, str | dict[str, str]]:
     return found
 
 
-def named_files(items: Sequence[str]) -> dict[str, str] | None:
-    """``FILE`` and ``name=FILE`` by input name; one file without a name keeps the names inside it, several are numbered.
+def own_layouts(items: Sequence[str]) -> str | dict[str, str]:
+    """``NHWC`` for all inputs, or ``image=NHWC`` for one, as what :func:`porting_check.record` takes.
 
     Example:
-        >>> named_files(["cat.npy"]), named_files(["ids=a.npy", "mask=b.npy"]), named_files(["a.npy", "b.npy"])
-        ({'': 'cat.npy'}, {'ids': 'a.npy', 'mask': 'b.npy'}, {'0': 'a.npy', '1': 'b.npy'})
+        >>> own_layouts(["NHWC"]), own_layouts(["image=NHWC", "mask=NHW"])
+        ('NHWC', {'image': 'NHWC', 'mask': 'NHW'})
+    """
+    if len(items) == 1 and "=" not in items[0]:
+        return items[0]
+    return dict(assignment(item, "--layout", "INPUT=LAYOUT") for item in items)
+
+
+def named_files(items: Sequence[str]) -> dict[str, str] | None:
+    """``FILE`` and ``name=FILE`` by input name.
+
+    One file without a name keeps the names inside it; several without names are numbered.
+
+    Example:
+        >>> named_files(["cat.npy"]), named_files(["ids=a.npy"]), named_files(["a.npy", "b.npy"])
+        ({'': 'cat.npy'}, {'ids': 'a.npy'}, {'0': 'a.npy', '1': 'b.npy'})
     """
     found: dict[str, str] = {}
     for position, item in enumerate(items):
@@ -68,6 +83,7 @@ def named_files(items: Sequence[str]) -> dict[str, str] | None:
 
 
 def tolerance(rtol: float | None, atol: float | None) -> None:
+    """Refuse a lone, negative or infinite tolerance."""
     if (rtol is None) != (atol is None):
         raise typer.BadParameter(
             "give both or neither: a lone one hides what the other allows", param_hint="--rtol, --atol"

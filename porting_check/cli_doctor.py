@@ -1,7 +1,7 @@
 """``porting-check doctor``: what is installed, which frameworks can be used, and what may get in the way.
 
-Versions come from package metadata; no framework is imported here. Whether an adapter loads is tried in a process of
-its own, because importing a framework is slow and two of them in one process can disturb each other.
+Versions come from package metadata; no framework is imported here. Whether an adapter loads is tried in a
+process of its own, because importing a framework is slow and two of them can disturb each other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _LOAD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
-    """One framework here. ``adapter``: ``loads``, ``fails``, ``not tried``, ``no adapter``, ``not installed``."""
+    """One framework here.
+
+    ``adapter`` is ``loads``, ``fails``, ``not tried``, ``no adapter`` or ``not installed``.
+    """
 
     name: str
     versions: Versions
@@ -141,7 +144,7 @@ def try_adapter(name: str) -> tuple[str, str]:
     return "fails", last or f"the process ended with status {run.returncode} and no message"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # Rendering
 
 

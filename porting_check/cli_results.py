@@ -37,6 +37,7 @@ def prepare(out: Path | None, junit: Path | None) -> None:
 
 
 def write_all(report: Report, out: Path | None, junit: Path | None) -> list[Path]:
+    """Write what was asked for; the paths that were written."""
     from porting_check.report.junit import dumps
     from porting_check.report.save import save, write
 
@@ -45,10 +46,12 @@ def write_all(report: Report, out: Path | None, junit: Path | None) -> list[Path
 
 
 def with_command(report: Report, line: str) -> Report:
+    """The report with the command line that made it."""
     return dataclasses.replace(report, settings={**report.settings, "command": line})
 
 
 def show(report: Report, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """The report on stdout: as JSON, as the answer alone, or as the whole text."""
     from porting_check.report import console
     from porting_check.report.json import dumps
 
@@ -61,6 +64,7 @@ def show(report: Report, *, as_json: bool, quiet: bool, verbose: bool) -> None:
 
 
 def trace_facts(trace: Trace) -> dict[str, Any]:
+    """A recording as plain data."""
     return {
         "model": trace.model,
         "records": len(trace.records),
@@ -75,6 +79,7 @@ def trace_facts(trace: Trace) -> dict[str, Any]:
 
 
 def trace_text(trace: Trace, path: Path, verbose: bool) -> str:
+    """A recording in words: how many records, what the recorder noticed, what has no description."""
     from porting_check.report.wording import clean, count, number
 
     opaque = [item for item in trace.records if item.opaque]

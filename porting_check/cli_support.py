@@ -176,7 +176,7 @@ def guarded(action: Callable[[], Any], mode: Mode) -> int:
 
 
 def _unusual(error: Exception, mode: Mode) -> int:
-    """Typer's own errors, told by what they offer (its copy of click has no public name); all others are ours."""
+    """Typer's own errors, told by what they offer (its copy of click has no public name); others are ours."""
     if type(error).__name__ == "Abort":
         return _failed("Interrupted", "interrupted", INTERRUPTED, mode)
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):

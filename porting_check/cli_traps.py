@@ -30,6 +30,7 @@ class Trap:
 
 
 def present(name: str, versions: Versions) -> bool:
+    """Whether the framework itself is installed, not only a library around it."""
     own = {"tensorflow": FRAMEWORKS["tensorflow"][:4], "onnxruntime": FRAMEWORKS["onnxruntime"][:2]}.get(
         name, (name,)
     )
@@ -65,7 +66,7 @@ def _nothing(versions: Versions, adapters: set[str]) -> Trap | None:
 
 
 def torch_cuda() -> str:
-    """The CUDA version that torch was built for, read from its files without importing it; empty for a CPU build."""
+    """The CUDA version that torch was built for, read from its files; empty for a CPU build."""
     try:
         text = Path(str(metadata.distribution("torch").locate_file("torch/version.py"))).read_text(
             encoding="utf-8"
@@ -86,11 +87,11 @@ def _cuda(versions: Versions, cuda: str, gpu: bool) -> Trap | None:
         return None
     if gpu:
         return Trap(
-            found=f"torch {versions['torch']} computes with CUDA {cuda}: convolutions use TF32 unless told otherwise",
-            mend="for a comparison in full float32: torch.backends.cudnn.allow_tf32 = False, or run with CUDA_VISIBLE_DEVICES=''",
+            found=f"torch {versions['torch']} computes with CUDA {cuda}: convolutions use TF32 by default",
+            mend="for full float32: torch.backends.cudnn.allow_tf32 = False, or set CUDA_VISIBLE_DEVICES=''",
         )
     return Trap(
-        found=f"torch {versions['torch']} is a CUDA {cuda} build and there is no NVIDIA driver: gigabytes that are never used",
+        found=f"torch {versions['torch']} is a CUDA {cuda} build, and there is no NVIDIA driver",
         mend="pip install torch --index-url https://download.pytorch.org/whl/cpu",
     )
 
@@ -160,7 +161,7 @@ def _numpy(versions: Versions) -> list[Trap]:
     ]
     return [
         Trap(
-            found=f"{name} {versions[name]} was built for numpy 1, and numpy {versions['numpy']} is installed",
+            found=f"{name} {versions[name]} needs numpy 1, and numpy {versions['numpy']} is installed",
             mend="pip install 'numpy<2'",
         )
         for name, limit in old

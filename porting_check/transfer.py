@@ -182,7 +182,7 @@ def _source(
 
 def _behind(graph: Graph, key: str) -> list[str]:
     """The parameters that a fixed value is made of."""
-    steps, _ = graph.between(key, set())
+    steps, _ = graph.between(key, ())
     keys = [o.key for i in steps for o in graph.steps[i].inputs] + [key]
     return list(dict.fromkeys(k for k in keys if k.startswith("parameter:")))
 

@@ -8,13 +8,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from porting_check.alignment.regions import Axes, Cut, Region, axes, inverse
-from porting_check.neutral.graph import MOVEMENT, Graph
+from porting_check.alignment.regions import Axes, Cut, Region, axes
+from porting_check.neutral.errors import LayoutError
+from porting_check.neutral.graph import MOVEMENT, Graph, Operand, Step
+from porting_check.neutral.layout import Layout
 from porting_check.numerics.difference import Difference, difference
 from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep, Program, at_float32
 from porting_check.numerics.roundoff import UNIT
@@ -36,10 +39,11 @@ BROKEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was found of one region. ``truth`` and ``other`` are both sides' float64 outputs on the reference's input.
+    """What was found of one region. ``truth`` is the reference's float64 output on its own input.
 
-    ``gap`` is the largest difference of the two in units of float32's resolution at the tensor's scale; ``error`` is the
-    worst of both sides' recorded outputs against their own truth, in units of what round-off allows.
+    ``gap`` is the largest difference between both sides' functions on that input, in units of float32's resolution at the
+    tensor's scale; the two errors are each side's recorded output against its own truth, in units of what round-off
+    allows (``None``: not recorded, or it could not be evaluated).
     """
 
     region: Region
@@ -48,7 +52,6 @@ class Judgement:
     axes: Axes | None
     reason: str = ""
     truth: Array | None = None
-    other: Array | None = None
     difference: Difference | None = None
     end_to_end: Difference | None = None
     reference_error: float | None = None
@@ -69,61 +72,68 @@ class Judge:
     reference: Graph
     candidate: Graph
     axes: dict[str, Axes] = field(default_factory=dict)
-    _programs: tuple[Program, Program] = field(init=False)
+    sides: tuple[SideTruth, SideTruth] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._programs = Program(self.reference), Program(self.candidate)
-
-    @property
-    def programs(self) -> tuple[Program, Program]:
-        """The evaluators of both sides."""
-        return self._programs
-
-    def truth(self, region: Region) -> Array:
-        """The reference's function in float64 on its own recorded input, native layout."""
-        given = self._given(region)
-        return self._programs[0].evaluate(region.reference, given, [region.target.reference])[region.target.reference]
+        self.sides = SideTruth(self.reference), SideTruth(self.candidate)
 
     def counterpart(self, region: Region, edits: Edits = NO_EDITS) -> Array:
         """The candidate's function in float64 on the reference's input, native layout of the candidate."""
         given = {}
-        for cut, array in zip(region.boundary, self._given(region).values(), strict=True):
-            given[cut.candidate] = array.transpose(self.axes[cut.reference].permutation)
+        for cut in region.boundary:
+            given[cut.candidate] = self.sides[0].value(cut.reference).transpose(self.axes[cut.reference].permutation)
         target = region.target.candidate
-        return self._programs[1].evaluate(region.candidate, given, [target], edits=edits)[target]
-
-    def _given(self, region: Region) -> dict[str, Array]:
-        """The reference's values at the region's boundary: as recorded, or evaluated where they lie inside a layer."""
-        return {cut.reference: self._value(self.reference, self._programs[0], cut.reference) for cut in region.boundary}
-
-    def _value(self, graph: Graph, program: Program, key: str) -> Array:
-        array = graph.array(key)
-        if array is not None:
-            return array
-        steps, used = graph.between(key, set(graph.trace.values))
-        return program.evaluate(steps, {k: graph.array(k) for k in used}, [key])[key]  # type: ignore[misc]
+        return self.sides[1].program.evaluate(region.candidate, given, [target], edits=edits)[target]
 
     def judge(self, region: Region) -> Judgement:
-        """Answer question 2 for a region, and measure what was recorded at its end.
-
-        The reason says why when it could not be answered (``same is None``).
-        """
+        """Answer the questions for a region; ``same is None`` and the reason say why when it could not be done."""
         stuck = self._stuck(region)
         if stuck:
-            return Judgement(region, None, float("nan"), None, stuck)
+            return self._measured(Judgement(region, None, float("nan"), None, stuck))
         try:
-            truth = self.truth(region)
+            truth, bound = self.sides[0].bounded(region.reference, region.target.reference, _keys(region, 0))
         except (OpaqueStep, CannotEvaluate, *BROKEN) as error:
             return self._measured(Judgement(region, None, float("nan"), None, f"reference: {_first_line(error)}"))
+        twin = twins(self, region)
+        if twin is not None:
+            judged = Judgement(region, True, 0.0, twin, "", truth)
+        else:
+            judged = self._tried(region, truth)
+        return self._own_errors(self._measured(judged), truth, bound)
+
+    def _tried(self, region: Region, truth: Array) -> Judgement:
+        """Question 2 by evaluating the candidate's function."""
         try:
             other = self.counterpart(region)
         except (OpaqueStep, CannotEvaluate) as error:
-            reason = f"candidate: {_first_line(error)}"
-            return self._measured(Judgement(region, None, float("nan"), None, reason, truth))
+            return Judgement(region, None, float("nan"), None, f"candidate: {_first_line(error)}", truth)
         except BROKEN as error:
             reason = f"the candidate's operators do not accept the reference's value: {_first_line(error)}"
-            return self._measured(Judgement(region, False, float("inf"), None, reason, truth))
-        return self._measured(self._compared(region, truth, other))
+            return Judgement(region, False, float("inf"), None, reason, truth)
+        return self._compared(region, truth, other)
+
+    def _own_errors(self, judged: Judgement, truth: Array, bound: Array) -> Judgement:
+        """Question 1 for both sides, where both say the same."""
+        if not judged.same:
+            return judged
+        target = judged.region.target
+        ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
+        errors: list[float | None] = [None if ours is None else ratio(ours, truth, bound), None]
+        try:
+            keys = _keys(judged.region, 1)
+            own, limit = self.sides[1].bounded(judged.region.candidate, target.candidate, keys, self._moved(judged, bound, ours, theirs))
+            errors[1] = None if theirs is None else ratio(theirs, own, limit)
+        except (OpaqueStep, CannotEvaluate, *BROKEN):
+            errors[1] = None
+        return replace(judged, reference_error=errors[0], candidate_error=errors[1])
+
+    @staticmethod
+    def _moved(judged: Judgement, bound: Array, ours: Array | None, theirs: Array | None) -> Array | None:
+        """The reference's limit for the candidate, when both compute the same in the same type; saves an evaluation."""
+        same_type = ours is not None and theirs is not None and ours.dtype == theirs.dtype
+        if not same_type or judged.axes is None or bound.ndim != len(judged.axes.permutation):
+            return None
+        return bound.transpose(judged.axes.permutation)
 
     def _stuck(self, region: Region) -> str:
         if region.stray:
@@ -136,15 +146,15 @@ class Judge:
         shapes = (truth.shape, other.shape)
         if order is None:
             reason = f"shapes differ: {truth.shape} in the reference, {other.shape} in the candidate"
-            return Judgement(region, False, float("inf"), None, reason, truth, other, shapes=shapes)
+            return Judgement(region, False, float("inf"), None, reason, truth, shapes=shapes)
         measured = difference(truth, other, permutation=order.permutation)
         if measured.nonfinite_mismatch:
             reason = "NaN or infinity on one side only"
-            return Judgement(region, False, float("inf"), order, reason, truth, other, measured, shapes=shapes)
+            return Judgement(region, False, float("inf"), order, reason, truth, measured, shapes=shapes)
         gap = units_apart(measured)
         same = gap <= SAME or (gap <= NEARLY and self._rounded(region, other, gap))
         notes = () if gap <= SAME else ("parameters differ by rounding to float32 only",)
-        return Judgement(region, same, gap, order, "", truth, other, measured, shapes=shapes, notes=notes if same else ())
+        return Judgement(region, same, gap, order, "", truth, measured, shapes=shapes, notes=notes if same else ())
 
     def _rounded(self, region: Region, other: Array, gap: float) -> bool:
         """Whether rounding the candidate's parameters to float32 explains a gap below float32's resolution.
@@ -155,7 +165,7 @@ class Judge:
         """
         if not self._same_attributes(region):
             return False
-        graph, program = self.candidate, self._programs[1]
+        graph, program = self.candidate, self.sides[1].program
         rng = np.random.default_rng(0)
         operands: dict[tuple[int, int], Array] = {}
         for step in (graph.steps[i] for i in region.candidate if not graph.steps[i].movement):
@@ -186,9 +196,10 @@ class Judge:
     def _measured(self, judged: Judgement) -> Judgement:
         """Add what was recorded: end to end at this value."""
         target = judged.region.target
-        ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
-        if ours is None or theirs is None:
+        if target.reference not in self.reference.trace.values or target.candidate not in self.candidate.trace.values:
             return judged
+        ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
+        assert ours is not None and theirs is not None
         order = judged.axes or self._axes(target, ours, theirs)
         if order is None or tuple(ours.shape[a] for a in order.permutation) != theirs.shape:
             return replace(judged, shapes=(ours.shape, theirs.shape))
@@ -200,23 +211,140 @@ class Judge:
         if judged.axes is not None:
             self.axes[judged.region.target.reference] = judged.axes
 
-    def native_error(self, side: int, key: str) -> float | None:
-        """Question 1: the recorded value against the truth of what made it, in units of what round-off allows.
 
-        ``None`` when it was not recorded or cannot be evaluated; infinity when only one of the two is finite.
+class SideTruth:
+    """One side's own truth: its nodes in float64 on its own recorded values.
+
+    Values inside a layer were not recorded; their truth, and what round-off may do to them, is kept for the region that
+    begins there, a few at a time.
+    """
+
+    KEPT = 6
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.program = Program(graph)
+        self._inner: OrderedDict[str, tuple[Array, Array]] = OrderedDict()
+
+    def value(self, key: str) -> Array:
+        """A value as recorded, or its truth where it lies inside a layer."""
+        array = self.graph.array(key)
+        return array if array is not None else self._truth(key)[0]
+
+    def _truth(self, key: str) -> tuple[Array, Array]:
+        if key not in self._inner:
+            steps, used = self.graph.between(key, self.graph.trace.values)
+            self._keep(key, self.bounded(tuple(steps), key, sorted(used)))
+        return self._inner[key]
+
+    def _keep(self, key: str, found: tuple[Array, Array]) -> None:
+        self._inner[key] = found
+        while len(self._inner) > self.KEPT:
+            self._inner.popitem(last=False)
+
+    def bounded(
+        self, steps: tuple[int, ...], target: str, boundary: Sequence[str], limit: Array | None = None
+    ) -> tuple[Array, Array]:
+        """The truth of ``target`` from the boundary's own values, and the error that round-off may leave in it.
+
+        ``limit`` gives the error where it is known already.
         """
-        graph, program = (self.reference, self.candidate)[side], self._programs[side]
-        native = graph.array(key)
-        if native is None or native.dtype.kind not in "fcV" or key not in graph.producer:
+        given: dict[str, Array] = {}
+        errors: dict[str, Array] = {}
+        for key in boundary:
+            array = self.graph.array(key)
+            if array is None:
+                given[key], errors[key] = self._truth(key)
+            else:
+                given[key] = array
+        if limit is not None:
+            return self.program.evaluate(steps, given, [target])[target], limit
+        found = self.program.bounded(steps, given, target, self._unit(target, given), errors)
+        if target not in self.graph.trace.values:
+            self._keep(target, found)
+        return found
+
+    def _unit(self, target: str, given: Mapping[str, Array]) -> float:
+        """Unit round-off of the arithmetic: the coarsest of what went in and what came out, as recorded."""
+        recorded = [self.graph.array(key) for key in (target, *given)]
+        known = [UNIT[a.dtype.name] for a in recorded if a is not None and a.dtype.name in UNIT]
+        return max(known, default=FLOAT32)
+
+
+def _keys(region: Region, side: int) -> list[str]:
+    return [(cut.reference, cut.candidate)[side] for cut in region.boundary]
+
+
+def twins(judge: Judge, region: Region) -> Axes | None:
+    """The axes of the region's output when both sides are the same program: equal nodes, equal bits, equal wiring.
+
+    Then the two functions are one, and evaluating the candidate's would only repeat the reference's. ``None`` when they
+    are not, or when it cannot be told without evaluating.
+    """
+    graphs = judge.reference, judge.candidate
+    if len(region.reference) != len(region.candidate):
+        return None
+    wires = {cut.reference: cut.candidate for cut in region.boundary}
+    for ours, theirs in zip(region.reference, region.candidate, strict=True):
+        one, other = graphs[0].steps[ours], graphs[1].steps[theirs]
+        if not _same_node(one, other) or len(one.inputs) != len(other.inputs):
             return None
-        steps, used = graph.between(key, set(graph.trace.values))
-        given = {k: graph.array(k) for k in used}
-        unit = max([UNIT.get(native.dtype.name, FLOAT32)] + [UNIT.get(a.dtype.name, 0.0) for a in given.values() if a is not None])
-        try:
-            values, bounds = program.bounded(steps, given, [key], unit)  # type: ignore[arg-type]
-        except (OpaqueStep, CannotEvaluate, *BROKEN):
-            return None
-        return ratio(native, values[key], bounds.get(key))
+        for position, (left, right) in enumerate(zip(one.inputs, other.inputs, strict=True)):
+            if left.key in wires:
+                if wires[left.key] != right.key or not _same_view(judge, left, right):
+                    return None
+            elif left.key in graphs[0].fed or not _same_bits(judge, one, other, position):
+                return None
+        wires.update((a.key, b.key) for a, b in zip(one.outputs, other.outputs, strict=False))
+    target = region.target
+    if wires.get(target.reference) != target.candidate or not region.reference:
+        return None
+    return _output_axes(graphs, region)
+
+
+def _same_node(one: Step, other: Step) -> bool:
+    if one.node is None or other.node is None or one.node.domain != other.node.domain:
+        return False
+    left, right = at_float32(one.node), at_float32(other.node)
+    return left.op_type == right.op_type and str(left) == str(right) and not any(isinstance(v, np.ndarray) for v in left.attributes.values())
+
+
+def _same_view(judge: Judge, left: Operand, right: Operand) -> bool:
+    """Whether both nodes see one canonical array: the value's order of axes is the one that the layouts declare."""
+    order = judge.axes.get(left.key)
+    if order is None:  # made inside the region
+        return left.canonical == right.canonical
+    if not left.canonical and not right.canonical:
+        return not order.moved
+    if left.canonical != right.canonical or not left.layout or not right.layout:
+        return False
+    try:
+        return tuple(Layout(left.layout).permutation(Layout(right.layout))) == order.permutation
+    except LayoutError:
+        return False
+
+
+def _same_bits(judge: Judge, one: Step, other: Step, position: int) -> bool:
+    if not one.inputs[position].key and not other.inputs[position].key:
+        return True
+    left = judge.sides[0].program.parameter(one, position)
+    right = judge.sides[1].program.parameter(other, position)
+    return left is not None and right is not None and left.dtype == right.dtype and np.array_equal(left, right)
+
+
+def _output_axes(graphs: tuple[Graph, Graph], region: Region) -> Axes | None:
+    """The order of the output's axes, from the layouts that the last nodes write."""
+    ends = [graphs[0].steps[graphs[0].producer[region.target.reference]], graphs[1].steps[graphs[1].producer[region.target.candidate]]]
+    outs = [next(o for o in s.outputs if o.key == k) for s, k in zip(ends, (region.target.reference, region.target.candidate), strict=True)]
+    recorded = [g.array(o.key) for g, o in zip(graphs, outs, strict=True)]
+    if outs[0].canonical != outs[1].canonical:
+        return None
+    if outs[0].layout and outs[1].layout:
+        order = tuple(Layout(outs[0].layout).permutation(Layout(outs[1].layout)))
+        return Axes(order, f"{outs[0].layout} → {outs[1].layout}")
+    if not outs[0].layout and not outs[1].layout and recorded[0] is not None:
+        return Axes(tuple(range(recorded[0].ndim)), "as they are")
+    return None
 
 
 def _first_line(error: Exception) -> str:
@@ -232,28 +360,36 @@ def units_apart(measured: Difference) -> float:
     return float("inf") if scale == 0.0 else float(measured.max_abs / (FLOAT32 * scale))
 
 
-def ratio(native: Array, truth: Array, bound: Array | None) -> float:
-    """Largest error over its bound; equal non-finite values agree, an error where none is allowed is infinite."""
+def ratio(native: Array, truth: Array, bound: Array) -> float:
+    """Largest error over its bound; equal non-finite values agree, an error where none is allowed is infinite.
+
+    Example:
+        >>> ratio(np.float32([1.0, 2.0]), np.array([1.0, 2.5]), np.array([0.0, 0.25]))
+        2.0
+    """
     if native.shape != truth.shape:
         return float("inf")
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = np.asarray(native, np.complex128 if native.dtype.kind == "c" else np.float64)
-        agree = (found == truth) | (np.isnan(found) & np.isnan(truth))
-        if agree.all():
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        error = np.subtract(native, truth, dtype=np.complex128 if native.dtype.kind == "c" else np.float64)
+        error = np.abs(error)
+        worst = float(error.max(initial=0.0))
+        if np.isnan(worst):
+            agree = (native == truth) | (np.isnan(native) & np.isnan(truth))
+            error[agree] = 0.0
+            if np.isnan(error).any():
+                return float("inf")
+        if not error.any():
             return 0.0
-        error = np.where(agree, 0.0, np.abs(found - truth))
-        allowed = np.zeros(truth.shape) if bound is None else np.broadcast_to(bound, truth.shape)
-        worst = np.divide(error, allowed, out=np.where(error > 0, np.inf, 0.0), where=allowed > 0)
-    return float("inf") if np.isnan(worst).any() else float(worst.max())
+        if not np.all(bound):
+            if (error[np.broadcast_to(bound == 0, error.shape)] > 0).any():
+                return float("inf")
+            bound = np.where(bound == 0, 1.0, bound)
+        return float((error / bound).max())
 
 
-def moved_back(array: Array, order: Axes) -> Array:
-    """A candidate's array with the reference's order of axes."""
-    return array.transpose(inverse(order.permutation))
-
-
-def verdicts(judged: Judgement, errors: Mapping[str, float | None]) -> tuple[str, str]:
+def verdict_of(judged: Judgement) -> tuple[str, str]:
     """The verdict of a pair and one sentence that explains it."""
+    errors = {"reference": judged.reference_error, "candidate": judged.candidate_error}
     if judged.same is None:
         return "undecided", judged.reason
     if not judged.same:

@@ -25,25 +25,46 @@ def available() -> bool:
     return _callbacks is not None and hasattr(_callbacks, "add_op_callback")
 
 
-@contextlib.contextmanager
-def operators(seen: Seen) -> Iterator[None]:
-    """Call ``seen`` after every operator that runs eagerly in this thread."""
-    if not available():
-        yield
-        return
+class Watch:
+    """Calls ``seen`` after every operator that runs eagerly in this thread, except while it is paused.
 
-    def callback(
-        op_type: Any, inputs: Any, attrs: Any, outputs: Any, op_name: Any = None, graph: Any = None
+    Pausing takes the callback away: operators then run as fast as unobserved.
+    """
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._on = False
+
+    def _callback(
+        self, op_type: Any, inputs: Any, attrs: Any, outputs: Any, op_name: Any = None, graph: Any = None
     ) -> None:
         if graph is None:
             name = op_type.decode() if isinstance(op_type, bytes) else str(op_type)
-            seen(name, inputs, attrs, outputs)
+            self._seen(name, inputs, attrs, outputs)
 
-    _callbacks.add_op_callback(callback)
+    def start(self) -> None:
+        """Listen from now on; does nothing where TensorFlow has no callbacks."""
+        if available() and not self._on:
+            # One bound method for adding and removing: TensorFlow finds it by equality.
+            _callbacks.add_op_callback(self._callback)
+            self._on = True
+
+    def stop(self) -> None:
+        """Listen no longer."""
+        if self._on:
+            _callbacks.remove_op_callback(self._callback)
+            self._on = False
+
+
+@contextlib.contextmanager
+def operators(seen: Seen) -> Iterator[Watch]:
+    """Call ``seen`` after every operator that runs eagerly in this thread."""
+    watch = Watch(seen)
+    watch.start()
     try:
-        yield
+        yield watch
     finally:
-        _callbacks.remove_op_callback(callback)
+        watch.stop()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ inside TensorFlow (``tensorflow.python.keras``, before). They share class names 
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any, List, Optional, Tuple
 
@@ -19,9 +20,14 @@ def is_library(module: str) -> bool:
 
 def layer_class(model: Any) -> Optional[type]:
     """Keras' base class ``Layer`` of a layer or model, or ``None`` when it is no Keras object."""
-    for kind in reversed(type(model).__mro__):
-        if kind.__name__ == "Layer" and is_library(kind.__module__):
-            return kind
+    return _layer_class(type(model))
+
+
+@functools.lru_cache(maxsize=None)
+def _layer_class(kind: type) -> Optional[type]:
+    for base in reversed(kind.__mro__):
+        if base.__name__ == "Layer" and is_library(base.__module__):
+            return base
     return None
 
 
@@ -53,6 +59,7 @@ def backend(model: Any) -> str:
     return str(library(model).backend.backend())
 
 
+@functools.lru_cache(maxsize=None)
 def operation_class(layer: type) -> Optional[type]:
     """Keras 3's base class ``Operation`` of ``Layer``; Keras 2 has none."""
     for kind in layer.__mro__:

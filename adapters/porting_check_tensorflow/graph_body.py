@@ -25,8 +25,9 @@ ARGUMENTS = ("Placeholder", "_Arg")
 LOOPS = ("Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond")
 """Operators of TensorFlow 1 loops, which only whole graphs can run."""
 
-WRITERS = ("Assign", "ResourceApply", "ResourceSparseApply", "ResourceScatter", "RngReadAndSkip", "StatefulUniform")
-"""How operators that write into variables begin."""
+WRITERS = ("Assign", "ResourceApply", "ResourceSparseApply", "ResourceScatter", "ResourceStridedSliceAssign", "RngReadAndSkip")
+WRITERS += ("StatefulUniform", "StatefulStandardNormal", "StatefulTruncatedNormal", "StatefulRandomBinomial")
+"""How the names of operators begin that write into variables."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Recorder:
         self.values = Values(model, sink)
         self.scopes: List[str] = []
         self._muted = 0
+        self._watch = callbacks.Watch(self._operator_ran)
         self._thread = threading.get_ident()
         self._calls: Dict[str, int] = collections.defaultdict(int)
         self._owners: Dict[str, List[Any]] = collections.defaultdict(list)
@@ -109,7 +110,7 @@ class Recorder:
                 if operation is not None:
                     stack.enter_context(_wrapped(operation, self._operation_called))
             stack.enter_context(callbacks.opened_functions(lambda: self._listens()))
-            stack.enter_context(callbacks.operators(self._operator_ran))
+            self._watch = stack.enter_context(callbacks.operators(self._operator_ran))
             yield
 
     def _listens(self, *structures: Any) -> bool:
@@ -178,15 +179,22 @@ class Recorder:
         describer = describe.describer(layer)
         if describer is None:
             return original(layer, *args, **kwargs)
+        with self._silence():
+            output = self._separate(original(layer, *args, **kwargs))
+            if any(self.values.is_traceable(tensor) for tensor in tensors(args, kwargs)):
+                self._record_layer(describer, layer, args, kwargs, output)
+        return output
+
+    @contextlib.contextmanager
+    def _silence(self) -> Iterator[None]:
+        """What runs in here is part of a described layer, or of the recorder."""
         self._muted += 1
+        self._watch.stop()
         try:
-            output = original(layer, *args, **kwargs)
+            yield
         finally:
             self._muted -= 1
-        output = self._separate(output)
-        if any(self.values.is_traceable(tensor) for tensor in tensors(args, kwargs)):
-            self._record_layer(describer, layer, args, kwargs, output)
-        return output
+            self._watch.start()
 
     def _separate(self, output: Any) -> Any:
         """Outputs that are known tensors (dropout returns its input) as new tensors with the same memory."""

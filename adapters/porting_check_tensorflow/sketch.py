@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -98,10 +99,14 @@ class LayerCall:
 def bind(layer: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> Dict[str, Any]:
     """Arguments of ``layer.call`` by name, those that were given."""
     try:
-        bound = inspect.signature(layer.call).bind(*args, **kwargs)
+        bound = _signature(type(layer).call).bind(layer, *args, **kwargs)
     except TypeError:
         return dict({str(index): value for index, value in enumerate(args)}, **kwargs)
-    return dict(bound.arguments)
+    return dict(list(bound.arguments.items())[1:])
+
+
+_signature = functools.lru_cache(maxsize=None)(inspect.signature)
+"""Signatures are slow to make and asked for at every call."""
 
 
 class Sketch:
@@ -162,15 +167,11 @@ class Sketch:
         """Declare that an inner value (or an input) is an output, and name it."""
         if not inner.startswith("_"):
             inner = self.add("Identity", inner)
-        change = {inner: name}
-        self.nodes = [
-            replace(
-                node,
-                inputs=tuple(change.get(value, value) for value in node.inputs),
-                outputs=tuple(change.get(value, value) for value in node.outputs),
-            )
-            for node in self.nodes
-        ]
+        for index, node in enumerate(self.nodes):
+            if inner in node.inputs or inner in node.outputs:
+                inputs = tuple(name if value == inner else value for value in node.inputs)
+                outputs = tuple(name if value == inner else value for value in node.outputs)
+                self.nodes[index] = replace(node, inputs=inputs, outputs=outputs)
         self.outputs.append(Link(name, tensor, layout, canonical))
 
 

@@ -161,6 +161,9 @@ def preserved(model: Any) -> Iterator[None]:
 def _everything(model: Any) -> List[Any]:
     """Weights, states, and the seeds of random generators, Keras' global one too."""
     found = {id(variable): variable for variable in getattr(model, "variables", [])}
+    for layer in layers_by_path(model).values():
+        if getattr(layer, "stateful", False):  # the states of a recurrent layer are in no list of variables
+            found.update({id(state): state for state in tf.nest.flatten(getattr(layer, "states", None))})
     seeds = getattr(getattr(getattr(library(model), "src", None), "random", None), "seed_generator", None)
     maker = getattr(seeds, "global_seed_generator", None)
     if maker is not None:

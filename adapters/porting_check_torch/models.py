@@ -145,7 +145,7 @@ def preserved(model: Any) -> Iterator[None]:
 
 def _restore_tensors(buffers: List[Tuple[nn.Module, str, torch.Tensor, torch.Tensor]], parameters: List[Any]) -> None:
     for module, own in parameters:
-        if dict(module._parameters) != own and any(module._parameters.get(k) is not v for k, v in own.items()):
+        if any(module._parameters.get(name) is not tensor for name, tensor in own.items()):
             module._parameters.update(own)
     with torch.no_grad():
         for module, name, tensor, saved in buffers:

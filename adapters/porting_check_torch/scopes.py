@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, List, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -81,6 +81,8 @@ class Scopes:
         self._thread = threading.get_ident()
         self._handles: List[Any] = []
         self.pinned: Any = None
+        self.left: Optional[Callable[[nn.Module, Any, Any], None]] = None
+        self.failure: Tuple[Any, str] = (None, "")
 
     @property
     def current(self) -> Scope:
@@ -124,6 +126,11 @@ class Scopes:
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() != self._thread:
             return
+        error = sys.exc_info()[1]
+        if error is not None and output is None and self.failure[0] is not error:
+            self.failure = (error, self.scope(module).path)
+        elif self.left is not None:
+            self.left(module, inputs, output)
         while self._stack and self._stack.pop()[0] is not module:
             pass
 

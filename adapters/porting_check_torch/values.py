@@ -105,9 +105,12 @@ class Values:
         return found
 
     def ref(self, tensor: torch.Tensor, snapshot: bool) -> Ref:
-        """A tensor as an argument; ``snapshot`` stores its value now, because the call may write over it."""
+        """A tensor as an argument, its value stored now, before the call can write over it.
+
+        Small fixed tensors mostly become constants of a record and wait, unless ``snapshot`` says that the call writes.
+        """
         entry = self.entry(tensor)
-        if snapshot:
+        if snapshot or entry.fixed is None:
             self.store(tensor, entry)
         return Ref(tensor, entry.key, shape_of(tensor), tensor.dtype, entry.fixed)
 
@@ -149,6 +152,8 @@ class Values:
             entry = self._entries.get(identity)
             other = None if entry is None else entry.reference()
             if other is not None and other is not tensor:
+                if hasattr(other, "_fix_weakref"):  # it may have been held by C++ alone
+                    other._fix_weakref()
                 found.append(other)
         return found
 

@@ -59,17 +59,12 @@ def features(graph: Graph) -> dict[int, Features]:
     hashes: dict[str, str] = {}
     found: dict[int, Features] = {}
     for step in graph.steps:
-        if step.movement or _prepares_parameters(graph, step):
+        if step.movement or not any(operand.key in graph.fed for operand in step.outputs):
             continue
         hashed, size = _weights(graph, step, hashes)
         found[step.index] = Features(step, family(step), hashed, size, _sketch(graph, step))
     _neighbours(graph, found)
     return found
-
-
-def _prepares_parameters(graph: Graph, step: Step) -> bool:
-    """Whether everything a step reads is fixed: it makes a weight, not an activation."""
-    return not any(graph.between(o.key, set())[1] for o in step.inputs if o.key)
 
 
 def _sketch(graph: Graph, step: Step) -> Signature | None:
@@ -93,11 +88,9 @@ def _weights(graph: Graph, step: Step, hashes: dict[str, str]) -> tuple[str, int
 def _parameters_behind(graph: Graph, key: str) -> list[str]:
     if key.startswith("parameter:"):
         return [key]
-    if not key or key not in graph.producer or not graph.steps[graph.producer[key]].movement:
+    if not key or key in graph.fed or key not in graph.producer:
         return []
-    steps, used = graph.between(key, set())
-    if used:
-        return []
+    steps = graph.between(key, ())[0]
     return [o.key for i in steps for o in graph.steps[i].inputs if o.key.startswith("parameter:")]
 
 

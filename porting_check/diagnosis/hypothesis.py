@@ -59,7 +59,7 @@ class Suspect:
 
     def _depends(self, side: int, step: Step) -> bool:
         graph = (self.judge.reference, self.judge.candidate)[side]
-        return any(o.key and graph.between(o.key, set())[1] for o in step.inputs)
+        return any(o.key in graph.fed for o in step.inputs)
 
     @property
     def framework(self) -> str:
@@ -74,7 +74,7 @@ class Suspect:
 
     def operand(self, side: int, step: Step, position: int) -> Array | None:
         """A fixed operand (parameter or constant) of a step, canonical, in its own dtype."""
-        program: Program = self.judge.programs[side]
+        program: Program = self.judge.sides[side].program
         if position >= len(step.inputs):
             return None
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Container, Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 
@@ -67,6 +67,7 @@ class Graph:
         steps: in execution order.
         producer: index of the step that makes each value.
         constants: arrays that belong to records, by key.
+        fed: values that depend on the model's input; all others are the same in every run.
         layouts: layout of each value as far as it is declared or follows from what made or used it.
 
     Example:
@@ -85,6 +86,7 @@ class Graph:
         for step in self.steps:
             for operand in step.inputs:
                 self.consumers.setdefault(operand.key, []).append(step.index)
+        self.fed: Set[str] = self._depend_on_input()
         self.layouts = self._propagate()
 
     def _scope(self, record: Record) -> Dict[str, Operand]:
@@ -126,8 +128,15 @@ class Graph:
         return self.trace.records[step.record]
 
     def is_fixed(self, key: str) -> bool:
-        """Whether a value is the same in every run: a parameter, a constant, or made by no step and no input."""
-        return key not in self.producer and not any(port.value == key for port in self.trace.inputs)
+        """Whether a value is the same in every run: a parameter, a constant, or made of such."""
+        return key not in self.fed
+
+    def _depend_on_input(self) -> Set[str]:
+        fed = {port.value for port in self.trace.inputs}
+        for step in self.steps:
+            if any(operand.key in fed for operand in step.inputs) or (step.node is None and not step.inputs):
+                fed.update(operand.key for operand in step.outputs)
+        return fed
 
     def _propagate(self) -> Dict[str, str]:
         layouts = {port.value: port.layout for port in self.trace.inputs if port.layout}
@@ -142,7 +151,7 @@ class Graph:
                     layouts[operand.key] = known
         return {key: value for key, value in layouts.items() if value}
 
-    def between(self, target: str, boundary: Set[str]) -> Tuple[List[int], Set[str]]:
+    def between(self, target: str, boundary: Container[str]) -> Tuple[List[int], Set[str]]:
         """The steps that make ``target`` from the values in ``boundary``, and the boundary values really used.
 
         Model inputs that are reached count as boundary; fixed values do not.
@@ -153,8 +162,8 @@ class Graph:
         while queue:
             key = queue.pop()
             step = self.producer.get(key)
-            if (key in boundary and key != target) or step is None:
-                if not self.is_fixed(key):
+            if step is None or (key != target and key in boundary and key in self.fed):
+                if key in self.fed:
                     used.add(key)
             elif step not in needed:
                 needed.add(step)

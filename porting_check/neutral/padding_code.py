@@ -71,7 +71,7 @@ class Dialect:
         return [] if padding.is_none else [line]
 
     def gathered(self, name: str, padding: Padding, mode: str, layout: Layout) -> List[str]:
-        """Lines that pad by a mode which the framework lacks: numpy makes the indices of the elements to pick."""
+        """Lines that pad by a mode which the framework lacks: numpy makes indices of the elements to pick."""
         lines = []
         for axis, pair in enumerate(to_pad_width(padding, layout)):
             index = f'np.pad(np.arange({name}.shape[{axis}]), {pair}, mode="{mode}")'
@@ -107,7 +107,7 @@ class Dialect:
 
 
 class Torch(Dialect):
-    """PyTorch: ``F.pad`` takes a list that starts with the last axis, and crops where an amount is negative."""
+    """PyTorch: the list of ``F.pad`` starts with the last axis, and a negative amount crops."""
 
     framework, layouts, nothing = "torch", CHANNELS_FIRST, "padding=0"
     imports = ("import torch", "import torch.nn.functional as F")
@@ -217,8 +217,8 @@ class Onnx(Dialect):
         native = self.native(mode, padding)
         if native is None or (mode != "constant" and padding.crops):
             raise PaddingError(
-                f"ONNX has no Pad of mode {mode!r} by {padding}: crop first, and Gather along each axis with the "
-                f'indices of np.pad(np.arange(size), (begin, end), mode="{mode}")'
+                f"ONNX has no Pad of mode {mode!r} by {padding}: crop first, and Gather along each axis by "
+                f'np.pad(np.arange(size), (begin, end), mode="{mode}")'
             )
         result, make = f"{name}_padded", "onnx.numpy_helper.from_array(np.array({}, dtype=np.{}), {!r})"
         pads = Padding((0, 0, *padding.begins), (0, 0, *padding.ends)).to_onnx()

@@ -164,7 +164,7 @@ def _total(request: Request) -> Padding:
 
 
 def _same(request: Request, padding: Padding) -> Optional[Argument]:
-    """``SAME`` where it is this padding: for every size when no axis has a stride, else for the sizes given."""
+    """``SAME`` where it is this padding: for every size if no axis has a stride, else for the sizes given."""
     word = 'padding="same"' if request.framework == "keras" else 'padding="SAME"'
     free = all(window.stride == 1 for window in request.axes)
     sizes = (1,) * padding.ndim if free else request.sizes

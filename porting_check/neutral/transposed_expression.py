@@ -23,8 +23,8 @@ def express_transposed(request: Request) -> Expression:
     batch and channels.
 
     Raises:
-        PaddingError: another pad mode or value than zeros, sizes missing for TensorFlow, or a crop that appends
-            more than ``output_padding`` may.
+        PaddingError: a pad mode or value other than zeros, sizes missing for TensorFlow, or a crop that
+            appends more than ``output_padding`` may.
     """
     if not request.implicit:
         raise PaddingError("a transposed convolution is cropped: it knows no pad mode and no pad value")

@@ -95,19 +95,32 @@ class Program:
         return self._run(steps, given, set(wanted), edits, None)[0]
 
     def bounded(
-        self, steps: Sequence[int], given: Mapping[str, Array], wanted: Iterable[str], unit: float
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Like :meth:`evaluate`, with the largest error that round-off of this unit may leave in each wanted value.
+        self,
+        steps: Sequence[int],
+        given: Mapping[str, Array],
+        target: str,
+        unit: float,
+        errors: Mapping[str, Array] | None = None,
+    ) -> tuple[Array, Array]:
+        """Like :meth:`evaluate` for one value, with the largest error that round-off of this unit may leave in it.
 
-        Attributes are used at float32 (see :func:`at_float32`) unless the unit is float64's.
+        ``errors`` is what the given values themselves may be off by. Attributes are used at float32 (see
+        :func:`at_float32`) unless the unit is float64's.
         """
-        return self._run(steps, given, set(wanted), NO_EDITS, unit)
+        values, bounds = self._run(steps, given, {target}, NO_EDITS, unit, errors)
+        return values[target], bounds.get(target, np.zeros(()))
 
     def _run(
-        self, steps: Sequence[int], given: Mapping[str, Array], keep: set[str], edits: Edits, unit: float | None
+        self,
+        steps: Sequence[int],
+        given: Mapping[str, Array],
+        keep: set[str],
+        edits: Edits,
+        unit: float | None,
+        known: Mapping[str, Array] | None = None,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         held: dict[str, Array] = {key: to_double(value) for key, value in given.items()}
-        errors: dict[str, Array] = {}
+        errors: dict[str, Array] = dict(known or {})
         uses = self._uses(steps)
         for index in steps:
             self._step(self.graph.steps[index], held, errors, edits, unit)
@@ -191,8 +204,10 @@ class Program:
         operand = step.inputs[position]
         if not operand.key:
             return None
-        steps, used = self.graph.between(operand.key, set())
-        if used or any(not self.graph.steps[i].movement for i in steps):
+        if operand.key in self.graph.fed:
+            return None
+        steps = self.graph.between(operand.key, ())[0]
+        if any(not self.graph.steps[i].movement for i in steps):
             return None
         held: dict[str, Array] = dict(given or {})
         for index in steps:

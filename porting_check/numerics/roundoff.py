@@ -83,7 +83,8 @@ def any_order(terms: float, magnitude: Array, result: Array, unit: float) -> Arr
     """Limit of a sum of ``terms`` products in any order of summation; see the module's head."""
     size = np.abs(result)
     count = np.sqrt(2 * np.log(2 * max(result.size, 1) / 1e-9))
-    return 0.577 * count * unit * (np.sqrt(terms + 2) * (magnitude + size) / 2 + size)
+    half, whole = 0.577 * count * unit * np.sqrt(terms + 2) / 2, 0.577 * count * unit
+    return np.asarray(half * magnitude + (half + whole) * size)
 
 
 def _errors(incoming: Sequence[Array | None], position: int) -> Array | None:
@@ -115,24 +116,25 @@ def _moved_all(
 def _sum_of_products(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
-    magnitudes = [np.abs(x) if x is not None and x.dtype.kind == "f" else x for x in inputs]
-    magnitude = evaluate_node(node, _fixed_operands(node, magnitudes, inputs))[0]
+    # Two digits are enough here, so the second evaluation is made in float32.
+    magnitudes = [np.abs(x, dtype=np.float32) if x is not None and x.dtype.kind == "f" else x for x in inputs]
+    magnitude = evaluate_node(node, _fixed_operands(node, magnitudes, inputs), dtype=None)[0]
     limit = any_order(_terms(node, inputs, output), magnitude, output, unit)
     for position in range(min(2, len(inputs)) if node.op_type in ("Gemm", "MatMul", "Einsum") else 1):
         error = _errors(incoming, position)
         if error is not None:
             carried = list(magnitudes)
-            carried[position] = error
+            carried[position] = error.astype(np.float32)
             bias = 2 if node.op_type in ("Conv", "ConvTranspose", "Gemm") else len(carried)
             carried[bias:] = [None] * len(carried[bias:])
-            limit = limit + np.abs(evaluate_node(node, _fixed_operands(node, carried, inputs))[0])
+            limit = limit + np.abs(evaluate_node(node, _fixed_operands(node, carried, inputs), dtype=None)[0])
     return limit
 
 
 def _fixed_operands(node: Node, changed: list[Array | None], original: Sequence[Array | None]) -> list[Array | None]:
     """Operands that are no data (axes, sizes, scales, a sampling grid) stay as they are."""
     if node.op_type in ("Resize", "Upsample", "GridSample", "ReduceMean", "ReduceSum"):
-        return [changed[0], *original[1:]]
+        return [changed[0], *original[1:]]  # positions and sizes stay exact
     return changed
 
 

@@ -13,7 +13,7 @@ from porting_check.diagnosis.search import diagnose
 from porting_check.examination import Examination
 from porting_check.neutral.graph import Graph
 from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Report, Side
-from porting_check.verdict import Judgement, verdicts
+from porting_check.verdict import Judgement, verdict_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -62,12 +62,8 @@ def _side(graph: Graph) -> Side:
 
 def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -> PairResult:
     target = judged.region.target
-    errors: dict[str, float | None] = {"reference": None, "candidate": None}
-    if judged.same:
-        errors["reference"] = found.judge.native_error(0, target.reference)
-        errors["candidate"] = found.judge.native_error(1, target.candidate)
-    verdict, explanation = verdicts(judged, errors)
-    known = [error for error in errors.values() if error is not None]
+    verdict, explanation = verdict_of(judged)
+    known = [error for error in (judged.reference_error, judged.candidate_error) if error is not None]
     suspect = Suspect(found.judge, judged)
     return PairResult(
         index=number,
@@ -79,8 +75,8 @@ def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -
         difference=judged.difference,
         ratio=max(known) if judged.same and known else (judged.gap if judged.same is False else None),
         end_to_end=judged.end_to_end,
-        reference_error=errors["reference"],
-        candidate_error=errors["candidate"],
+        reference_error=judged.reference_error,
+        candidate_error=judged.candidate_error,
         reference_shape=judged.shapes[0],
         candidate_shape=judged.shapes[1],
         layout=judged.axes.how if judged.axes else "",
@@ -180,7 +176,7 @@ def _not_compared(found: Examination) -> list[NotCompared]:
 
 def _reached(graph: Graph) -> set[int]:
     """Steps from which an output is reached."""
-    return {i for port in graph.trace.outputs for i in graph.between(port.value, set())[0]}
+    return {i for port in graph.trace.outputs for i in graph.between(port.value, ())[0]}
 
 
 def _overall(

@@ -115,7 +115,7 @@ def _findings(page: Page, report: Report) -> None:
         _finding(page, position, finding)
     if len(shown) < len(report.findings):
         page.text(
-            f"… and {wording.count(len(report.findings) - len(shown), 'finding')} more (all are in the saved report)"
+            f"… and {wording.count(len(report.findings) - len(shown), 'finding')} more (see the saved report)"
         )
 
 
@@ -142,7 +142,7 @@ def _parameter(parameter: ParameterResult) -> str:
     return f"{wording.clean(parameter.relation, 500)}  ({both})"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # The table of pairs
 
 
@@ -160,9 +160,7 @@ def _pairs(page: Page, report: Report, *, fold: bool) -> None:
     rest = [pair for row in rows[len(shown) :] for _, pair in row]
     if rest:
         bad = sum(pair.verdict not in wording.GOOD for pair in rest)
-        page.text(
-            f"… and {wording.count(len(rest), 'pair')} more, {bad} of them not good (all are in the saved report)"
-        )
+        page.text(f"… and {wording.count(len(rest), 'pair')} more, {bad} not good (see the saved report)")
 
 
 def _folded(pairs: Iterable[_Numbered]) -> Iterator[list[_Numbered]]:
@@ -234,7 +232,7 @@ def _names(pair: PairResult, width: int) -> list[str]:
     return [fit(wording.names(pair.reference), width), "↔ " + fit(wording.names(pair.candidate), width - 2)]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # What follows the table
 
 
@@ -294,13 +292,13 @@ def _environments(page: Page, report: Report) -> None:
     page.section("Environments (≠ where both have a value and they differ)")
     both = [(f"{label} {'≠' if differs else ' '}", left, right) for label, left, right, differs in rows]
     both += [(f"{label}  ", left, right) for label, left, right in facts.checks_rows(report)]
-    label = max(cells(row[0]) for row in both)
+    label = max(len(row[0]) for row in both)
     side = (page.width - 2 - label - 4) // 2
     page.lines.append(page.paint(f"  {'':{label}}  {pad('reference', side)}  candidate", "dim"))
     for title, left, right in both:
-        cells = [textwrap.wrap(text, side, break_on_hyphens=False) or [""] for text in (left, right)]
-        for number in range(max(map(len, cells))):
-            texts = [pad(cell[number] if number < len(cell) else "", side) for cell in cells]
+        columns = [textwrap.wrap(text, side, break_on_hyphens=False) or [""] for text in (left, right)]
+        for number in range(max(map(len, columns))):
+            texts = [pad(cell[number] if number < len(cell) else "", side) for cell in columns]
             page.lines.append(f"  {pad(title if number == 0 else '', label)}  {texts[0]}  {texts[1]}")
 
 

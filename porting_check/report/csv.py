@@ -41,8 +41,8 @@ COLUMNS = (
 def dumps(report: Report) -> str:
     """One header line and one row per pair; a number that is absent is an empty cell.
 
-    A text that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-`` or ``@``) gets an apostrophe
-    in front, because names of layers come from models.
+    A text that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-`` or ``@``) gets an
+    apostrophe in front, because names of layers come from models.
 
     Example:
         >>> dumps(report).splitlines()[1]                      # doctest: +SKIP

@@ -56,7 +56,7 @@ def finding_of(report: Report, pair: PairResult) -> Finding | None:
 
 
 def same(one: PairResult, other: PairResult) -> bool:
-    """Whether two results are about the same pair. Not ``==``: a NaN in their numbers is not equal to itself."""
+    """Whether two results are about the same pair. Not ``==``: a NaN in them is not equal to itself."""
     return (one.index, one.reference, one.candidate) == (other.index, other.reference, other.candidate)
 
 
@@ -156,7 +156,8 @@ def _error(pair: PairResult) -> str:
     if pair.difference is None:
         return wording.clean(pair.explanation, 2000) or "not a number that can be measured"
     if pair.difference.nonfinite_mismatch:
-        return f"NaN or infinity in {wording.count(pair.difference.nonfinite_mismatch, 'place')} where the other side has none"
+        places = wording.count(pair.difference.nonfinite_mismatch, "place")
+        return f"NaN or infinity in {places} where the other side has none"
     text = wording.number(pair.difference.max_abs)
     return (
         f"{text}, {wording.times(pair.ratio)}" if pair.ratio is not None else f"{text} (largest difference)"
@@ -187,7 +188,7 @@ def _largest(report: Report) -> str:
 
 
 def environment_rows(report: Report) -> list[tuple[str, str, str, bool]]:
-    """Both environments side by side: label, reference, candidate, and whether two comparable facts differ."""
+    """Both environments side by side: label, reference, candidate, and whether comparable facts differ."""
     sides = (report.reference, report.candidate)
     rows: list[tuple[str, str, str, bool]] = [
         ("model", wording.clean(sides[0].model), wording.clean(sides[1].model), False)

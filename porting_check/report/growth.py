@@ -23,7 +23,7 @@ RESOLUTION = 2.0**-23
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One pair: its column, the heights of its two errors (``None``: not there), and what it says of itself."""
+    """One pair: its column, the heights of its two errors (``None``: not there), and its tooltip."""
 
     number: int
     x: float

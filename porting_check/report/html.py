@@ -1,8 +1,8 @@
 """The report as one self-contained HTML page, and as a fragment for notebooks.
 
 Everything in a report may come from a hostile model. Three things keep it inert: every text is made printable
-(:func:`porting_check.report.wording.clean`), jinja2 escapes all of it, and the page's content security policy allows
-only the one style sheet and the one script whose hashes it names, and no request to anywhere.
+(:func:`porting_check.report.wording.clean`), jinja2 escapes all of it, and the page's content security policy
+allows only the one style sheet and the one script whose hashes it names, and no request to anywhere.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def dumps(report: Report) -> str:
 
 
 def fragment(report: Report) -> str:
-    """A short piece of HTML for notebooks: the answer, the findings, and the pairs that are not good. No script.
+    """A short piece of HTML for notebooks: the answer and the pairs that are not good. No script.
 
     Example:
         >>> fragment(report)[:26]                              # doctest: +SKIP

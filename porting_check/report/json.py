@@ -1,4 +1,7 @@
-"""The report as one strict JSON document, and back. NaN and infinities are text, because JSON has no such numbers."""
+"""The report as one strict JSON document, and back.
+
+NaN and infinities are text (``"NaN"``, ``"Infinity"``, ``"-Infinity"``), because JSON has no such numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Union
 
 from porting_check.neutral.errors import PortingError
@@ -20,7 +23,7 @@ _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def dumps(report: Report, *, indent: int | None = 2) -> str:
-    """The whole report as strict JSON; ``schema`` and ``kind`` come first, then the answer, then the evidence.
+    """The whole report as strict JSON: kind and schema first, then the answer, then the evidence.
 
     Example:
         >>> loads(dumps(report)) == report                     # doctest: +SKIP
@@ -48,7 +51,8 @@ def loads(text: str | bytes) -> Report:
     """The inverse of :func:`dumps`.
 
     Raises:
-        PortingError: not JSON, not a report, of another schema, or with a value of the wrong kind (the message says where).
+        PortingError: not JSON, not a report, of another schema, or with a value of the wrong kind; the
+            message says where.
     """
     try:
         data = json.loads(text, parse_constant=_refuse)
@@ -60,7 +64,7 @@ def loads(text: str | bytes) -> Report:
         )
     if data.get("schema") != SCHEMA:
         raise PortingError(
-            f"the report has schema {data.get('schema')!r}, this version of porting-check reads schema {SCHEMA}; "
+            f"the report has schema {data.get('schema')!r}, and this porting-check reads {SCHEMA}: "
             "open it with the version that wrote it, or compare again"
         )
     report: Report = _structure(Report, data, "report")
@@ -71,7 +75,7 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"the bare word {name} is not JSON")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # To plain data
 
 
@@ -92,7 +96,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # From plain data, by the types that the dataclasses declare
 
 
@@ -124,7 +128,7 @@ def _structure(kind: Any, value: Any, where: str) -> Any:
 def _dataclass(kind: type[Any], value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         _wrong(where, "an object", value)
-    hints = _hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     fields = dataclasses.fields(kind)
     required = [
         f.name
@@ -139,13 +143,12 @@ def _dataclass(kind: type[Any], value: Any, where: str) -> Any:
 
 
 @functools.cache
-def _hints(kind: Hashable) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     """The declared types; ``Difference`` is imported only here, because it brings numerics with it."""
     from porting_check.numerics.difference import Difference
 
-    declared = typing.cast("type[Any]", kind)
-    scope = {**vars(result), "Difference": Difference} if declared.__module__ == result.__name__ else None
-    return typing.get_type_hints(declared, globalns=scope)
+    scope = {**vars(result), "Difference": Difference} if kind.__module__ == result.__name__ else None
+    return typing.get_type_hints(kind, globalns=scope)
 
 
 def _sequence(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

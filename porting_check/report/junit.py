@@ -11,8 +11,8 @@ from porting_check.report.result import Finding, PairResult, Report
 def dumps(report: Report) -> str:
     """One test case per pair and per output, and one for the verdict of the whole.
 
-    A divergent pair is a failure, an undecided or uncompared one is skipped. The case ``verdict`` fails when the report
-    is divergent and is an error when it is inconclusive, so that a run that decided nothing is never green.
+    A divergent pair is a failure, an undecided or uncompared one is skipped. The case ``verdict`` fails when
+    the report is divergent and is an error when it is inconclusive: a run that decided nothing is not green.
 
     Example:
         >>> print(dumps(report))                               # doctest: +SKIP

@@ -17,8 +17,8 @@ _MARKS = {"faithful": "✅", "divergent": "❌", "inconclusive": "❔"}
 def dumps(report: Report, *, limit: int = 200) -> str:
     """The answer, the findings, and a table of at most ``limit`` rows, in GitHub's Markdown.
 
-    Rows of good pairs are left out first, then further rows; what is left out is counted. Names are code, so that
-    nothing in them is read as Markdown or HTML.
+    Rows of good pairs are left out first, then further rows; what is left out is counted. Names are code, so
+    that nothing in them is read as Markdown or HTML.
 
     Example:
         >>> dumps(report).splitlines()[0]                      # doctest: +SKIP
@@ -211,7 +211,8 @@ def _power(report: Report, limit: int) -> list[str]:
     possible, hidden = facts.applicable(report), facts.unseen(report)
     if not report.power:
         return []
-    title = f"### Power: {len(possible) - len(hidden)} of {wording.count(len(possible), 'known mistake')} would have been seen"
+    mistakes = wording.count(len(possible), "known mistake")
+    title = f"### Power: {len(possible) - len(hidden)} of {mistakes} would have been seen wherever made"
     rows = [
         [
             code(item.cause),

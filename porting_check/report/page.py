@@ -1,4 +1,4 @@
-"""Lines of a page of plain text: sections, wrapped prose, capped lists, columns; colours where they are wanted."""
+"""A page of plain text: sections, wrapped prose, capped lists, columns; colours where they are wanted."""
 
 from __future__ import annotations
 
@@ -60,12 +60,13 @@ class Page:
             self.text("- " + row, indent, indent + 2)
         if len(rows) > len(shown):
             self.text(
-                f"… and {wording.count(len(rows) - len(shown), noun)} more (all are in the saved report)",
+                f"… and {wording.count(len(rows) - len(shown), noun)} more (see the saved report)",
                 indent,
             )
 
 
 def painter(color: bool) -> Paint:
+    """A function that colours text, or leaves it as it is."""
     if not color:
         return lambda text, style: text
     return lambda text, style: f"\x1b[{_CODES[style]}m{text}\x1b[0m" if text else text
@@ -89,5 +90,6 @@ def fit(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
+    """The text filled with spaces to ``width`` columns."""
     space = " " * (width - cells(text))
     return space + text if right else text + space

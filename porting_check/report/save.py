@@ -100,6 +100,7 @@ def write(path: Path, text: str) -> Path:
             temporary.unlink()
         reason = error.strerror or str(error)
         raise PortingError(
-            f"the report cannot be written to {str(path)!r}: {reason}; choose a folder that exists and is writable"
+            f"the report cannot be written to {str(path)!r}: {reason}; "
+            "choose a folder that exists and is writable"
         ) from None
     return path

@@ -50,10 +50,15 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 METHOD: tuple[str, ...] = (
     "Both models ran on the same input, and every layer's inputs, outputs and parameters were recorded.",
     "Layers were paired by their weights, their activations and their order, not by position alone.",
-    "Each pair was judged on the reference's input: the reference's function against the candidate's function, both in "
-    "float64, so an error inherited from upstream is told from an error made here.",
+    (
+        "Each pair was judged on the reference's input: the reference's function against the candidate's, "
+        "both in float64, so an error inherited from upstream is told from an error made here."
+    ),
     "Parameters were compared bit for bit after bringing both to one layout.",
-    "A cause is called proven only after the layer was evaluated again with that one change and the difference fell to round-off.",
+    (
+        "A cause is called proven only after the layer was evaluated again with that one change and the "
+        "difference fell to round-off."
+    ),
     "No tolerance was chosen: what is allowed follows from the operator, its weights and its input.",
 )
 
@@ -62,9 +67,9 @@ _NAME_LIMIT = 400
 
 
 def clean(text: str, limit: int = _NAME_LIMIT) -> str:
-    r"""One line of text that is safe to print: control, bidirectional and invisible characters become visible escapes.
+    r"""One line that is safe to print: control, bidirectional and invisible characters become escapes.
 
-    Names of layers come from models, and a model is hostile input: an escape sequence must not reach a terminal.
+    Names of layers come from models, and models are hostile input: no escape sequence reaches a terminal.
 
     Example:
         >>> clean("conv\x1b[31m\u202e1")
@@ -125,8 +130,8 @@ def times(ratio: float | None) -> str:
     """A ratio in words.
 
     Example:
-        >>> times(0.31), times(2100.0), times(float("inf"))
-        ('0.31 of what round-off allows', '2,100 times what round-off allows', 'far beyond anything round-off allows')
+        >>> times(0.31), times(2100.0)
+        ('0.31 of what round-off allows', '2,100 times what round-off allows')
     """
     if ratio is None:
         return "not measured against round-off"

@@ -186,7 +186,9 @@ def faithful(**changes: Any) -> Report:
     return Report(**{**facts, **changes})
 
 
-FIX = "x = torch.nn.functional.pad(x, (0, 1, 0, 1))  # left, right, top, bottom\nself.stem = torch.nn.Conv2d(3, 16, 3, stride=2, padding=0)"
+FIX = """\
+x = torch.nn.functional.pad(x, (0, 1, 0, 1))  # left, right, top, bottom
+self.stem = torch.nn.Conv2d(3, 16, 3, stride=2, padding=0)"""
 
 
 def wrong_padding() -> PairResult:
@@ -271,7 +273,7 @@ def unexplained() -> Report:
 
 
 def not_a_number() -> Report:
-    """The candidate's output is NaN where the reference's is finite; none of the numbers may be read as a pass."""
+    """The candidate's output is NaN where the reference's is finite: no number may be read as a pass."""
     nan = difference(
         math.nan,
         max_rel=math.nan,

@@ -1,0 +1,83 @@
+"""Seeing every call of a torch function: by a mode where torch has one, else by a subclass of Tensor (torch 1.10)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+import torch
+
+try:
+    from torch.overrides import TorchFunctionMode
+except ImportError:  # torch before 1.13
+    TorchFunctionMode = None
+
+Observer = Callable[[Any, Tuple[Any, ...], Dict[str, Any], Callable[[], Any]], Any]
+"""``observer(function, args, kwargs, call)`` runs ``call()`` once and returns its result."""
+
+
+def has_mode() -> bool:
+    """Whether this torch can observe functions by a mode."""
+    return TorchFunctionMode is not None
+
+
+class Traced(torch.Tensor):
+    """A tensor that reports the functions called on it; results are of this class again."""
+
+    observer: Optional[Observer] = None
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Hand the call to the observer; its own look at tensors must not come back here."""
+        kwargs = kwargs or {}
+        inner = super().__torch_function__
+
+        def call() -> Any:
+            return inner(func, types, args, kwargs)
+
+        if cls.observer is None:
+            return call()
+        with torch._C.DisableTorchFunction():
+            return cls.observer(func, args, kwargs, call)
+
+
+def _mode(observer: Observer) -> Any:
+    class Mode(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            return observer(func, args, kwargs, lambda: func(*args, **kwargs))
+
+    return Mode()
+
+
+@contextlib.contextmanager
+def observing(observer: Observer, by_mode: Optional[bool] = None) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """Report every torch function to ``observer``; gives what must be applied to the model's inputs first.
+
+    Args:
+        observer: is called instead of each function.
+        by_mode: choose the mode or the subclass; by default what this torch can do.
+
+    Example:
+        >>> seen = []
+        >>> with observing(lambda f, args, kwargs, call: seen.append(f.__name__) or call()) as wrap:
+        ...     _ = torch.relu(wrap(torch.zeros(1)))
+        >>> seen
+        ['relu']
+    """
+    if has_mode() if by_mode is None else by_mode:
+        with _mode(observer):
+            yield lambda tensor: tensor
+        return
+    Traced.observer = staticmethod(observer)  # type: ignore[assignment]
+    try:
+        yield lambda tensor: tensor.as_subclass(Traced)
+    finally:
+        Traced.observer = None
+
+
+@contextlib.contextmanager
+def unobserved() -> Iterator[None]:
+    """Functions called inside are not reported, and take the paths that they take without an observer."""
+    with torch._C.DisableTorchFunction():
+        yield
