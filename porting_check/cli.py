@@ -208,7 +208,9 @@ def record(
     layout: Annotated[
         list[str] | None,
         typer.Option(
-            "--layout", metavar="[INPUT=]LAYOUT", help="Order of an input's axes where it cannot be known: NHWC."
+            "--layout",
+            metavar="[INPUT=]LAYOUT",
+            help="Order of an input's axes where it cannot be known: NHWC.",
         ),
     ] = None,
     seed: Seed = 0,

@@ -68,8 +68,8 @@ def examine(*, load: bool, progress: Callable[[str, int, int], None]) -> Examina
 
     versions = installed_versions([name for names in FRAMEWORKS.values() for name in (*names, "numpy")])
     adapters = {entry.name for entry in metadata.entry_points(group="porting_check.adapters")}
-    present = [name for name in FRAMEWORKS if name in adapters and present(name, versions)]
-    states = _loaded(present, progress) if load else dict.fromkeys(present, ("not tried", ""))
+    usable = [name for name in FRAMEWORKS if name in adapters and present(name, versions)]
+    states = _loaded(usable, progress) if load else dict.fromkeys(usable, ("not tried", ""))
     found = [_framework(name, versions, adapters, states) for name in sorted({*FRAMEWORKS, *adapters})]
     return Examination(
         version=porting_check.__version__,

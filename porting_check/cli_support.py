@@ -164,6 +164,11 @@ def guarded(action: Callable[[], Any], mode: Mode) -> int:
         status = action()
     except KeyboardInterrupt:
         return _failed("Interrupted", "interrupted", INTERRUPTED, mode)
+    except SystemExit as error:
+        if not isinstance(error.__context__, OSError):
+            raise
+        # Typer ends with 1 when any pipe broke; here 1 means divergent, and nothing was decided.
+        return _failed("OSError", f"a side could not be run: {error.__context__}", NOT_RUN, mode, error)
     except PortingError as error:
         return _failed(type(error).__name__, str(error), error.exit_status, mode, error)
     except MemoryError as error:
@@ -172,6 +177,8 @@ def guarded(action: Callable[[], Any], mode: Mode) -> int:
         )
     except Exception as error:
         return _unusual(error, mode)
+    if status == INTERRUPTED:  # Typer turns Ctrl-C into this status by itself.
+        return _failed("Interrupted", "interrupted", INTERRUPTED, mode)
     return status if isinstance(status, int) else 0
 
 

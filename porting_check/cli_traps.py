@@ -41,7 +41,7 @@ def traps(versions: Versions, adapters: set[str], environment: Mapping[str, str]
     """Everything known to get in the way, from versions, environment variables and the current folder."""
     checks = [
         _nothing(versions, adapters),
-        _cuda(versions, torch_cuda(), has_gpu()),
+        cuda(versions, torch_cuda(), gpu=has_gpu()),
         *_doubled(versions),
         *_keras(versions, environment),
         *_numpy(versions),
@@ -82,16 +82,17 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
 
 
-def _cuda(versions: Versions, cuda: str, gpu: bool) -> Trap | None:
-    if "torch" not in versions or not cuda:
+def cuda(versions: Versions, built: str, *, gpu: bool) -> Trap | None:
+    """What a CUDA build of torch means: other numbers with a GPU, gigabytes for nothing without one."""
+    if "torch" not in versions or not built:
         return None
     if gpu:
         return Trap(
-            found=f"torch {versions['torch']} computes with CUDA {cuda}: convolutions use TF32 by default",
+            found=f"torch {versions['torch']} computes with CUDA {built}: convolutions use TF32 by default",
             mend="for full float32: torch.backends.cudnn.allow_tf32 = False, or set CUDA_VISIBLE_DEVICES=''",
         )
     return Trap(
-        found=f"torch {versions['torch']} is a CUDA {cuda} build, and there is no NVIDIA driver",
+        found=f"torch {versions['torch']} is a CUDA {built} build, and there is no NVIDIA driver",
         mend="pip install torch --index-url https://download.pytorch.org/whl/cpu",
     )
 

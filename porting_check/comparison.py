@@ -13,11 +13,21 @@ import numpy as np
 from porting_check.environments.local import record_in_subprocess
 from porting_check.examination import examine
 from porting_check.neutral.errors import InputError, PortingError
+from porting_check.neutral.graph import input_layouts
 from porting_check.neutral.trace import Trace
 from porting_check.recorder.inputs import named, probe, translate
 from porting_check.recorder.registry import adapter_for
 from porting_check.recorder.sources import is_trace
-from porting_check.recording import Layouts, _from_files, declared, load_trace, quiet, record, record_live, request_for
+from porting_check.recording import (
+    Layouts,
+    _from_files,
+    declared,
+    load_trace,
+    quiet,
+    record,
+    record_live,
+    request_for,
+)
 from porting_check.report.assemble import assemble
 from porting_check.report.result import Report
 from porting_check.transfer import moved_parameters
@@ -79,7 +89,9 @@ def compare(
         raise InputError(f"layouts has the keys {sorted(unknown)}; expected 'reference' and 'candidate'")
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
         ours = _reference(reference, candidate, inputs, sides, seed, folder, progress)
-        run = _CandidateRun(candidate, ours, sides.get("candidate"), Path(folder), _stage("candidate", progress))
+        run = _CandidateRun(
+            candidate, ours, sides.get("candidate"), Path(folder), _stage("candidate", progress)
+        )
         theirs = run.record(run.moved_weights(mapping) if transfer else None)
         found = examine(ours, theirs, mapping, progress)
         return assemble(found, settings={"seed": seed, "rtol": rtol, "atol": atol}, progress=progress)
@@ -175,7 +187,7 @@ class _CandidateRun:
             _same_inputs(self.ours, theirs)
             return theirs
         given = {port.name: np.asarray(self.ours.values[port.value]) for port in self.ours.inputs}
-        known = {port.name: port.layout for port in self.ours.inputs}
+        known = input_layouts(self.ours)
         if isinstance(self.candidate, (str, Path)):
             return self._named(given, known, weights, check)
         adapter = adapter_for(self.candidate)
@@ -187,7 +199,11 @@ class _CandidateRun:
         return record_live(adapter, self.candidate, named(inputs, specs), used, None, self.progress, check)
 
     def _named(
-        self, given: Mapping[str, np.ndarray], known: Layouts, weights: Mapping[str, np.ndarray] | None, check: bool
+        self,
+        given: Mapping[str, np.ndarray],
+        known: Layouts,
+        weights: Mapping[str, np.ndarray] | None,
+        check: bool,
     ) -> Trace:
         """Record by name, in a process of its own; inputs and weights go in as files."""
         request: dict[str, Any] = {"inputs": {"": self._file("inputs", given)}, "like": known, "check": check}
@@ -213,7 +229,9 @@ def _same_inputs(ours: Trace, theirs: Trace) -> None:
     from porting_check.alignment.fingerprint import weight_hash
 
     if len(ours.inputs) != len(theirs.inputs):
-        raise InputError(f"the recordings have {len(ours.inputs)} and {len(theirs.inputs)} inputs; record both on the same input")
+        raise InputError(
+            f"the recordings have {len(ours.inputs)} and {len(theirs.inputs)} inputs; record both on the same input"
+        )
     for one, other in zip(ours.inputs, theirs.inputs, strict=True):
         if weight_hash(ours.values[one.value]) != weight_hash(theirs.values[other.value]):
             raise InputError(

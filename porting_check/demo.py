@@ -56,7 +56,11 @@ def _variant(loading: ModuleType, case: Any, name: str, out: Path, progress: Pro
     reference = loading.build(case.folder, variant.reference)
     candidate = loading.build(case.folder, variant.candidate)
     report = compare(
-        reference, candidate, loading.make_inputs(variant.inputs), transfer=variant.weights == "transfer", progress=progress
+        reference,
+        candidate,
+        loading.make_inputs(variant.inputs),
+        transfer=variant.weights == "transfer",
+        progress=progress,
     )
     title = f"== {name}: {variant.reference} against {variant.candidate} "
     print(title.ljust(100, "="))
@@ -75,7 +79,9 @@ def as_expected(report: Report, expect: Any) -> bool:
     if report.verdict not in expect.verdict:
         return False
     first = report.first_divergence
-    if expect.first_divergence is not None and (first is None or expect.first_divergence not in names(first.candidate)):
+    if expect.first_divergence is not None and (
+        first is None or expect.first_divergence not in names(first.candidate)
+    ):
         return False
     if expect.divergent is not None:
         wrong = [names(p.candidate) for p in report.pairs if p.verdict == "divergent"]

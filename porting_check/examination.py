@@ -99,7 +99,10 @@ def _inputs(found: Examination) -> list[Cut]:
     made = []
     for cut in matched_inputs(found.reference, found.candidate):
         arrays = found.reference.array(cut.reference), found.candidate.array(cut.candidate)
-        layouts = found.reference.layouts.get(cut.reference, ""), found.candidate.layouts.get(cut.candidate, "")
+        layouts = (
+            found.reference.layouts.get(cut.reference, ""),
+            found.candidate.layouts.get(cut.candidate, ""),
+        )
         assert arrays[0] is not None and arrays[1] is not None
         order: Axes | None = axes((arrays[0].shape, arrays[1].shape), layouts, arrays=arrays)
         if order is None:
@@ -121,7 +124,9 @@ def _outputs(found: Examination) -> list[Cut]:
     return [Cut(ours[a], theirs[b], (f"model output {a!r}",), output=a) for a, b in pairs]
 
 
-def _judge(found: Examination, known: dict[str, Cut], divergent: dict[str, Judgement], target: Cut) -> Judgement:
+def _judge(
+    found: Examination, known: dict[str, Cut], divergent: dict[str, Judgement], target: Cut
+) -> Judgement:
     """Judge one target; when it or what it stands on diverges, see whether it is right without those matches."""
     within = region(found.reference, found.candidate, known.values(), target)
     judged = found.judge.judge(within)

@@ -133,7 +133,12 @@ def request_for(inputs: Any, seed: int, layouts: Layouts | str | None, folder: s
 
 
 def _record_named(
-    spec: str, inputs: Any, path: str | Path | None, seed: int, layouts: Layouts | str | None, progress: Progress
+    spec: str,
+    inputs: Any,
+    path: str | Path | None,
+    seed: int,
+    layouts: Layouts | str | None,
+    progress: Progress,
 ) -> Trace:
     if is_trace(spec):
         return _load(spec)

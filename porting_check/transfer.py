@@ -12,7 +12,7 @@ from porting_check.alignment.pairing import pair
 from porting_check.diagnosis.parameters import ROLES
 from porting_check.neutral.adapter import Adapter
 from porting_check.neutral.errors import WeightsError
-from porting_check.neutral.graph import Graph, Step
+from porting_check.neutral.graph import Graph, Step, input_layouts
 from porting_check.neutral.trace import Trace, parameter_name
 from porting_check.numerics.program import Program
 from porting_check.recorder.inputs import named, probe, translate
@@ -137,7 +137,7 @@ def _on_same_inputs(adapter: Adapter, target: Any, left: Trace, sides: Mapping[s
     specs = adapter.inputs(target)
     wanted = {s.name: declared(sides.get("candidate"), s.name) for s in specs}
     given = {port.name: np.asarray(left.values[port.value]) for port in left.inputs}
-    inputs, used = translate(given, {port.name: port.layout for port in left.inputs}, specs, wanted)
+    inputs, used = translate(given, input_layouts(left), specs, wanted)
     return record_live(adapter, target, inputs, used, check=False)
 
 
@@ -157,7 +157,9 @@ def _fill_step(filling: _Filling, programs: tuple[Program, Program], one: Step, 
         if source is None and role in DEFAULTS:
             source, origin = np.full(ids.shape, DEFAULTS[role]), "default"
         if source is None:
-            filling.misfits.append(f"{where}: {one.node.op_type} has no {role or f'input {position}'} for {op}")
+            filling.misfits.append(
+                f"{where}: {one.node.op_type} has no {role or f'input {position}'} for {op}"
+            )
             continue
         homes = [parameter_name(key) for key in _behind(programs[1].graph, other.inputs[position].key)]
         _fill(filling, homes, ids, source, origin, f"{where}: {role or f'input {position}'} of {op}")
@@ -171,7 +173,9 @@ def _source(
     if one.node.op_type != other.node.op_type:
         return None, ""
     if one.node.op_type in ("Add", "Mul"):
-        position = next((p for p in range(len(one.inputs)) if program.parameter(one, p) is not None), position)
+        position = next(
+            (p for p in range(len(one.inputs)) if program.parameter(one, p) is not None), position
+        )
     if position >= len(one.inputs):
         return None, ""
     array = program.parameter(one, position)
@@ -197,7 +201,10 @@ def _element_ids(program: Program, step: Step, position: int) -> Array | None:
     if not key:
         return None
     keys = _behind(program.graph, key)
-    numbers = {k: np.arange(_size(program.graph, k), dtype=np.float64) + FIRST_ID * (n + 1) for n, k in enumerate(keys)}
+    numbers = {
+        k: np.arange(_size(program.graph, k), dtype=np.float64) + FIRST_ID * (n + 1)
+        for n, k in enumerate(keys)
+    }
     given = {k: ids.reshape(np.shape(program.graph.array(k))) for k, ids in numbers.items()}
     return program.parameter(step, position, given)
 
@@ -218,7 +225,9 @@ def _fill(filling: _Filling, names: list[str], ids: Array, source: Array, origin
     if fixed.any():
         source, homeless = _folded(ids, source, fixed)
         if homeless:
-            filling.misfits.append(f"{where}: the source has values ({origin}) for which the target has no parameter")
+            filling.misfits.append(
+                f"{where}: the source has values ({origin}) for which the target has no parameter"
+            )
             return
     flat = ids[~fixed].astype(np.int64)
     for number, name in enumerate(names, 1):
@@ -256,7 +265,9 @@ def _check(filling: _Filling, left: Graph) -> list[str]:
         said = [f"not filled: {', '.join(lacking[:8])}{' …' if len(lacking) > 8 else ''}"] if lacking else []
         said += filling.misfits[:8]
         raise WeightsError(
-            "the weights do not fit, the target is left as it was. " + "; ".join(said) + ". Give mapping={source layer: "
+            "the weights do not fit, the target is left as it was. "
+            + "; ".join(said)
+            + ". Give mapping={source layer: "
             "target layer} where layers were paired wrongly"
         )
     return sorted(set(left.trace.parameters()) - filling.used)

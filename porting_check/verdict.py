@@ -19,8 +19,9 @@ from porting_check.neutral.errors import LayoutError
 from porting_check.neutral.graph import MOVEMENT, Graph, Operand, Step
 from porting_check.neutral.layout import Layout
 from porting_check.numerics.difference import Difference, difference
-from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep, Program, at_float32
-from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.normal import normalized
+from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep, Program
+from porting_check.numerics.roundoff import LINEAR, UNIT
 from porting_check.numerics.truth import CannotEvaluate
 
 Array = np.ndarray
@@ -81,7 +82,9 @@ class Judge:
         """The candidate's function in float64 on the reference's input, native layout of the candidate."""
         given = {}
         for cut in region.boundary:
-            given[cut.candidate] = self.sides[0].value(cut.reference).transpose(self.axes[cut.reference].permutation)
+            given[cut.candidate] = (
+                self.sides[0].value(cut.reference).transpose(self.axes[cut.reference].permutation)
+            )
         target = region.target.candidate
         return self.sides[1].program.evaluate(region.candidate, given, [target], edits=edits)[target]
 
@@ -93,7 +96,9 @@ class Judge:
         try:
             truth, bound = self.sides[0].bounded(region.reference, region.target.reference, _keys(region, 0))
         except (OpaqueStep, CannotEvaluate, *BROKEN) as error:
-            return self._measured(Judgement(region, None, float("nan"), None, f"reference: {_first_line(error)}"))
+            return self._measured(
+                Judgement(region, None, float("nan"), None, f"reference: {_first_line(error)}")
+            )
         twin = twins(self, region)
         if twin is not None:
             judged = Judgement(region, True, 0.0, twin, "", truth)
@@ -121,17 +126,31 @@ class Judge:
         errors: list[float | None] = [None if ours is None else ratio(ours, truth, bound), None]
         try:
             keys = _keys(judged.region, 1)
-            own, limit = self.sides[1].bounded(judged.region.candidate, target.candidate, keys, self._moved(judged, bound, ours, theirs))
+            own, limit = self.sides[1].bounded(
+                judged.region.candidate, target.candidate, keys, self._moved(judged, bound, ours, theirs)
+            )
             errors[1] = None if theirs is None else ratio(theirs, own, limit)
         except (OpaqueStep, CannotEvaluate, *BROKEN):
             errors[1] = None
         return replace(judged, reference_error=errors[0], candidate_error=errors[1])
 
-    @staticmethod
-    def _moved(judged: Judgement, bound: Array, ours: Array | None, theirs: Array | None) -> Array | None:
-        """The reference's limit for the candidate, when both compute the same in the same type; saves an evaluation."""
+    def _moved(
+        self, judged: Judgement, bound: Array, ours: Array | None, theirs: Array | None
+    ) -> Array | None:
+        """The reference's limit, where it holds for the candidate too; saves an evaluation.
+
+        It does for sums of products (whose limit follows from magnitudes, not from single elements) of one type on
+        nearly the same values.
+        """
+        steps = [self.candidate.steps[i] for i in judged.region.candidate]
+        linear = all(s.movement or (s.node is not None and s.node.op_type in LINEAR) for s in steps)
         same_type = ours is not None and theirs is not None and ours.dtype == theirs.dtype
-        if not same_type or judged.axes is None or bound.ndim != len(judged.axes.permutation):
+        near = judged.end_to_end is not None and units_apart(judged.end_to_end) < 100
+        if (
+            not (linear and same_type and near)
+            or judged.axes is None
+            or bound.ndim != len(judged.axes.permutation)
+        ):
             return None
         return bound.transpose(judged.axes.permutation)
 
@@ -154,7 +173,9 @@ class Judge:
         gap = units_apart(measured)
         same = gap <= SAME or (gap <= NEARLY and self._rounded(region, other, gap))
         notes = () if gap <= SAME else ("parameters differ by rounding to float32 only",)
-        return Judgement(region, same, gap, order, "", truth, measured, shapes=shapes, notes=notes if same else ())
+        return Judgement(
+            region, same, gap, order, "", truth, measured, shapes=shapes, notes=notes if same else ()
+        )
 
     def _rounded(self, region: Region, other: Array, gap: float) -> bool:
         """Whether rounding the candidate's parameters to float32 explains a gap below float32's resolution.
@@ -182,21 +203,27 @@ class Judge:
         """Whether no operator that occurs on both sides has other attributes."""
         sides = []
         for graph, steps in ((self.reference, region.reference), (self.candidate, region.candidate)):
-            found = [at_float32(n) for n in (graph.steps[i].node for i in steps) if n is not None]
+            found = [normalized(n) for n in (graph.steps[i].node for i in steps) if n is not None]
             sides.append([str(n) for n in found if n.op_type not in MOVEMENT])
         kinds = [{text.split("(")[0] for text in side} for side in sides]
         shared = kinds[0] & kinds[1]
         return all(text in sides[1 - i] for i in (0, 1) for text in sides[i] if text.split("(")[0] in shared)
 
     def _axes(self, target: Cut, truth: Array, other: Array) -> Axes | None:
-        layouts = self.reference.layouts.get(target.reference, ""), self.candidate.layouts.get(target.candidate, "")
+        layouts = (
+            self.reference.layouts.get(target.reference, ""),
+            self.candidate.layouts.get(target.candidate, ""),
+        )
         arrays = self.reference.array(target.reference), self.candidate.array(target.candidate)
         return axes((truth.shape, other.shape), layouts, arrays=arrays, declared_only=bool(target.output))
 
     def _measured(self, judged: Judgement) -> Judgement:
         """Add what was recorded: end to end at this value."""
         target = judged.region.target
-        if target.reference not in self.reference.trace.values or target.candidate not in self.candidate.trace.values:
+        if (
+            target.reference not in self.reference.trace.values
+            or target.candidate not in self.candidate.trace.values
+        ):
             return judged
         ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
         assert ours is not None and theirs is not None
@@ -305,8 +332,12 @@ def twins(judge: Judge, region: Region) -> Axes | None:
 def _same_node(one: Step, other: Step) -> bool:
     if one.node is None or other.node is None or one.node.domain != other.node.domain:
         return False
-    left, right = at_float32(one.node), at_float32(other.node)
-    return left.op_type == right.op_type and str(left) == str(right) and not any(isinstance(v, np.ndarray) for v in left.attributes.values())
+    left, right = normalized(one.node), normalized(other.node)
+    return (
+        left.op_type == right.op_type
+        and str(left) == str(right)
+        and not any(isinstance(v, np.ndarray) for v in left.attributes.values())
+    )
 
 
 def _same_view(judge: Judge, left: Operand, right: Operand) -> bool:
@@ -329,13 +360,21 @@ def _same_bits(judge: Judge, one: Step, other: Step, position: int) -> bool:
         return True
     left = judge.sides[0].program.parameter(one, position)
     right = judge.sides[1].program.parameter(other, position)
-    return left is not None and right is not None and left.dtype == right.dtype and np.array_equal(left, right)
+    return (
+        left is not None and right is not None and left.dtype == right.dtype and np.array_equal(left, right)
+    )
 
 
 def _output_axes(graphs: tuple[Graph, Graph], region: Region) -> Axes | None:
     """The order of the output's axes, from the layouts that the last nodes write."""
-    ends = [graphs[0].steps[graphs[0].producer[region.target.reference]], graphs[1].steps[graphs[1].producer[region.target.candidate]]]
-    outs = [next(o for o in s.outputs if o.key == k) for s, k in zip(ends, (region.target.reference, region.target.candidate), strict=True)]
+    ends = [
+        graphs[0].steps[graphs[0].producer[region.target.reference]],
+        graphs[1].steps[graphs[1].producer[region.target.candidate]],
+    ]
+    outs = [
+        next(o for o in s.outputs if o.key == k)
+        for s, k in zip(ends, (region.target.reference, region.target.candidate), strict=True)
+    ]
     recorded = [g.array(o.key) for g, o in zip(graphs, outs, strict=True)]
     if outs[0].canonical != outs[1].canonical:
         return None
@@ -356,7 +395,9 @@ def units_apart(measured: Difference) -> float:
     """The largest difference in units of float32's resolution at the reference's scale (its largest magnitude)."""
     if measured.compared == 0 or measured.max_abs == 0:
         return 0.0
-    scale = measured.reference_max if np.isfinite(measured.reference_max) and measured.reference_max > 0 else 0.0
+    scale = (
+        measured.reference_max if np.isfinite(measured.reference_max) and measured.reference_max > 0 else 0.0
+    )
     return float("inf") if scale == 0.0 else float(measured.max_abs / (FLOAT32 * scale))
 
 

@@ -1,6 +1,7 @@
 """The adapter for TensorFlow: Keras models here, everything without Keras in :mod:`~porting_check_tensorflow.graph`.
 
-TensorFlow is imported inside the methods: an adapter is asked whether it owns a model before its framework is loaded.
+TensorFlow is imported inside the methods: an adapter is asked whether it owns a model before its framework is
+loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from porting_check_tensorflow.flavours import backend, is_keras
 
 
 class TensorFlowAdapter(Adapter):
-    """Keras models (Keras 3, ``tf_keras`` and older), ``tf.Module``, ``tf.function``, SavedModel, frozen graphs, TFLite.
+    """Keras models (3 and older), ``tf.Module``, ``tf.function``, SavedModel, frozen graphs, TFLite.
 
     Example:
         >>> adapter = TensorFlowAdapter()
@@ -41,7 +42,10 @@ class TensorFlowAdapter(Adapter):
         return graph.owns(model)
 
     def environment(self) -> Environment:
-        """Versions, device, threads, and the modes that change numbers: oneDNN, TF32, Keras' backend, floatx and policy."""
+        """Versions, device, threads, and the modes that change numbers.
+
+        These are oneDNN, TF32, XLA, and Keras' backend, floatx and policy.
+        """
         from porting_check_tensorflow.environment import environment
 
         return environment()
@@ -50,7 +54,8 @@ class TensorFlowAdapter(Adapter):
         """A model from ``.keras``, ``.h5``, a SavedModel folder, a frozen graph (``.pb``) or ``.tflite``.
 
         Raises:
-            ModelError: missing, damaged, of another kind, or with code inside that would have to be run (Lambda layers).
+            ModelError: missing, damaged, of another kind, or with code inside that would have to be run
+            (Lambda layers).
         """
         if not os.path.exists(path):
             raise ModelError(f"the model file {path!r} does not exist")
@@ -69,7 +74,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.specs import input_specs
 
             return input_specs(model)
-        return _graph().inputs(model)  # type: ignore[no-any-return]
+        return _graph().inputs(model)
 
     def predict(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
         """One eager run in inference.
@@ -82,7 +87,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.calling import predict
 
             return predict(model, inputs)
-        return _graph().predict(model, inputs)  # type: ignore[no-any-return]
+        return _graph().predict(model, inputs)
 
     def record(self, model: Any, inputs: Inputs, sink: Sink) -> None:
         """One eager run in inference, every layer and operator into the sink.
@@ -99,7 +104,10 @@ class TensorFlowAdapter(Adapter):
             _graph().record(model, inputs, sink)
 
     def training(self, model: Any) -> Tuple[str, ...]:
-        """Layers of a Keras model that were told ``training=True`` when the model was built."""
+        """Layers that run in training mode although the model does not.
+
+        (``training=True`` in a functional Keras 2 model).
+        """
         if is_keras(model):
             from porting_check_tensorflow.specs import forced_training
 
@@ -128,7 +136,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.weights import read_parameters
 
             return read_parameters(model)
-        return _graph().parameters(model)  # type: ignore[no-any-return]
+        return _graph().parameters(model)
 
     def assign(self, model: Any, parameters: Mapping[str, np.ndarray]) -> None:
         """Write weights by name; all or none.
@@ -146,7 +154,7 @@ class TensorFlowAdapter(Adapter):
     def replay(
         self, model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool = False
     ) -> Tuple[np.ndarray, ...]:
-        """Run one layer of a Keras model on these inputs, in float64 as a copy rebuilt from its configuration.
+        """Run one layer of a Keras model alone; in float64, a copy rebuilt from its configuration.
 
         Raises:
             UnsupportedNode: no layer of that path, or it cannot be called alone.
@@ -169,6 +177,6 @@ def _require_tensorflow(model: Any) -> None:
     name = backend(model)
     if name != "tensorflow":
         raise RunError(
-            f"Keras runs on the {name} backend here; recording needs KERAS_BACKEND=tensorflow in the environment before "
-            "Keras is imported (or in keras.json): save the model, set it, and load the model again"
+            f"Keras runs on the {name} backend here; recording needs KERAS_BACKEND=tensorflow in the "
+            "environment before Keras is imported (or in keras.json): save the model, set it, and load the model again"
         )

@@ -1,7 +1,8 @@
-"""The one place that touches private TensorFlow: seeing every operator that runs eagerly, and opening tf.functions.
+"""Private TensorFlow in one place: seeing every operator that runs eagerly, and opening tf.functions.
 
-``op_callbacks`` has been in TensorFlow since 1.15, under the same name; it is what ``tf.debugging.experimental`` is built
-on. Where it is missing, layers are still recorded and a note says that operators between them are not.
+``op_callbacks`` has been in TensorFlow since 1.15, under the same name; it is what
+``tf.debugging.experimental`` is built on. Where it is missing, layers are still recorded and a note says that
+operators between them are not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ except ImportError:  # a later TensorFlow may move it
     _callbacks = None
 
 Seen = Callable[[str, Sequence[Any], Any, Sequence[Any]], None]
-"""``seen(op_type, inputs, attributes, outputs)``; attributes as TensorFlow's flat tuple of names and values."""
+"""``seen(op_type, inputs, attributes, outputs)``.
+
+Attributes as TensorFlow's flat tuple of names and values.
+"""
 
 
 def available() -> bool:
@@ -69,9 +73,10 @@ def operators(seen: Seen) -> Iterator[Watch]:
 
 @contextlib.contextmanager
 def opened_functions(applies: Callable[[], bool]) -> Iterator[None]:
-    """While active, a user's ``tf.function`` runs as the Python that it was made from, so that its operators are seen.
+    """While active, a user's ``tf.function`` runs as the Python that it was made from: its operators are seen.
 
-    Functions of TensorFlow's and Keras' own code stay compiled: some work only so (grouped convolution on a CPU).
+    Functions of TensorFlow's and Keras' own code stay compiled: some work only so (grouped convolution on a
+    CPU).
     """
     kind = type(tf.function(lambda: None))
     original = kind.__call__

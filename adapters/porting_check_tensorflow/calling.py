@@ -16,7 +16,10 @@ from porting_check_tensorflow.weights import preserved
 
 
 def structure(model: Any) -> Any:
-    """The nested symbolic inputs of a functional or sequential model; ``None`` where the model does not say."""
+    """The nested symbolic inputs of a functional or sequential model.
+
+    ``None`` where the model does not say.
+    """
     try:
         return model.input
     except (AttributeError, ValueError, RuntimeError):
@@ -24,7 +27,10 @@ def structure(model: Any) -> Any:
 
 
 def leaves(nested: Any, path: str = "") -> Dict[str, Any]:
-    """Symbolic inputs by path, in order: ``"0"`` for a single one, ``"image"`` of a dict, ``"0"``, ``"1"`` of a list."""
+    """Symbolic inputs by path, in order.
+
+    ``"0"`` for a single one, ``"image"`` of a dict, ``"0"``, ``"1"`` of a list.
+    """
     if isinstance(nested, dict):
         pairs = [(str(key), value) for key, value in nested.items()]
     elif isinstance(nested, (list, tuple)):
@@ -50,7 +56,8 @@ def _filled(nested: Any, values: Mapping[str, Any], path: str = "") -> Any:
 def model_arguments(model: Any, fed: Mapping[str, Any]) -> Tuple[List[Any], Dict[str, Any]]:
     """Positional and keyword arguments of a call of the model with these inputs.
 
-    Names are paths in the model's input structure, names of its input layers, names of ``call``'s arguments, or positions.
+    Names are paths in the model's input structure, names of its input layers, names of ``call``'s arguments,
+    or positions.
 
     Raises:
         InputError: the names are not those of the model's inputs.
@@ -62,7 +69,9 @@ def model_arguments(model: Any, fed: Mapping[str, Any]) -> Tuple[List[Any], Dict
     parameters = _call_parameters(model)
     if named and not set(named) <= set(parameters):
         if positional:
-            raise InputError(f"inputs {sorted(named)} are no arguments of {type(model).__name__}.call{tuple(parameters)}")
+            raise InputError(
+                f"inputs {sorted(named)} are no arguments of {type(model).__name__}.call{tuple(parameters)}"
+            )
         return [named], {}
     if len(positional) > 1 and len(parameters) < len(positional) + len(named):
         positional = [positional]
@@ -84,7 +93,11 @@ def _by_path(model: Any, symbolic: Mapping[str, Any], fed: Mapping[str, Any]) ->
 
 def _call_parameters(model: Any) -> List[str]:
     """Names of the arguments of ``call`` that can be inputs."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    kinds = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )
     parameters = inspect.signature(model.call).parameters.values()
     return [p.name for p in parameters if p.kind in kinds and p.name not in ("self", "training", "mask")]
 
@@ -103,8 +116,18 @@ def _plain_errors(model: Any) -> Iterator[None]:
     """Keep Keras from rewriting errors: their first line is what the user reads."""
     config = getattr(library(model), "config", None)
     switches = [
-        (config, "is_traceback_filtering_enabled", "disable_traceback_filtering", "enable_traceback_filtering"),
-        (tf.debugging, "is_traceback_filtering_enabled", "disable_traceback_filtering", "enable_traceback_filtering"),
+        (
+            config,
+            "is_traceback_filtering_enabled",
+            "disable_traceback_filtering",
+            "enable_traceback_filtering",
+        ),
+        (
+            tf.debugging,
+            "is_traceback_filtering_enabled",
+            "disable_traceback_filtering",
+            "enable_traceback_filtering",
+        ),
     ]
     undo = []
     for where, asks, off, on in switches:

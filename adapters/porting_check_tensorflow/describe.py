@@ -1,4 +1,7 @@
-"""Which layers are described, and by what. A layer is known by its class, which must be Keras' own and unchanged."""
+"""Which layers are described, and by what.
+
+A layer is known by its class, which must be Keras' own and unchanged.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,9 @@ for _family in (
 def describer(layer: Any) -> Optional[Describer]:
     """How a layer is described as one record; ``None`` when it is to be entered.
 
-    Entered are models, a user's own classes, library classes whose ``call`` was replaced, layers with an activation that is
-    not Keras' own, and layers whose weights are not what they compute with (quantised, or with a LoRA update).
+    Entered are models, a user's own classes, library classes whose ``call`` was replaced, layers with an
+    activation that is not Keras' own, and layers whose weights are not what they compute with (quantised, or
+    with a LoRA update).
 
     Example:
         >>> import keras

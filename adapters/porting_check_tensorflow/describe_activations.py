@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from porting_check_tensorflow.flavours import is_library
-from porting_check_tensorflow.sketch import LayerCall, NotDescribed, Sketch, axis_in, dtype_of
+from porting_check_tensorflow.sketch import LayerCall, NotDescribedError, Sketch, axis_in, dtype_of
 
 SELU_ALPHA, SELU_GAMMA = 1.6732632423543772, 1.0507009873554805
 """TensorFlow's constants in full: ONNX' own defaults are rounded to float32."""
@@ -55,9 +55,14 @@ def relu(
     max_value: Optional[float] = None,
     threshold: float = 0.0,
 ) -> str:
-    """Keras' general ReLU: ``slope * (x - threshold)`` below the threshold, ``x`` above, at most ``max_value``."""
+    """Keras' general ReLU.
+
+    ``slope * (x - threshold)`` below the threshold, ``x`` above, at most ``max_value``.
+    """
     if threshold == 0 and max_value is None:
-        return str(sketch.add("LeakyRelu", x, alpha=negative_slope) if negative_slope else sketch.add("Relu", x))
+        return str(
+            sketch.add("LeakyRelu", x, alpha=negative_slope) if negative_slope else sketch.add("Relu", x)
+        )
     if threshold == 0 and not negative_slope:
         return clip(sketch, x, place, 0.0, max_value)
     bound = scalar(sketch, "threshold", threshold, place)
@@ -67,7 +72,9 @@ def relu(
     if not negative_slope:
         return str(high)
     below = sketch.add("Relu", sketch.add("Sub", bound, x))
-    return str(sketch.add("Sub", high, sketch.add("Mul", scalar(sketch, "slope", negative_slope, place), below)))
+    return str(
+        sketch.add("Sub", high, sketch.add("Mul", scalar(sketch, "slope", negative_slope, place), below))
+    )
 
 
 def softmax(sketch: Sketch, x: str, place: Place, axis: Any = -1) -> str:
@@ -83,14 +90,16 @@ def log_softmax(sketch: Sketch, x: str, place: Place, axis: Any = -1) -> str:
 def _one_axis(axis: Any) -> int:
     if isinstance(axis, (list, tuple)):
         if len(axis) != 1:
-            raise NotDescribed(f"a softmax over several axes {tuple(axis)} is not described")
+            raise NotDescribedError(f"a softmax over several axes {tuple(axis)} is not described")
         axis = axis[0]
     if axis is None:
-        raise NotDescribed("a softmax over all axes is not described")
+        raise NotDescribedError("a softmax over all axes is not described")
     return int(axis)
 
 
-def leaky_relu(sketch: Sketch, x: str, place: Place, negative_slope: float = 0.2, alpha: Optional[float] = None) -> str:
+def leaky_relu(
+    sketch: Sketch, x: str, place: Place, negative_slope: float = 0.2, alpha: Optional[float] = None
+) -> str:
     """``LeakyRelu``; Keras' functions default to a slope of 0.2."""
     return str(sketch.add("LeakyRelu", x, alpha=float(negative_slope if alpha is None else alpha)))
 
@@ -217,7 +226,10 @@ FUNCTIONS: Dict[str, Callable[..., str]] = {
 """How each activation function of Keras, by its name, is written in nodes."""
 
 GELU_IS_TANH = ("keras.src.ops.", "keras.ops.")
-"""Modules whose ``gelu`` is the tanh formula by default; ``keras.activations`` and ``tf.nn`` default to the erf."""
+"""Modules whose ``gelu`` is the tanh formula by default.
+
+``keras.activations`` and ``tf.nn`` default to the erf.
+"""
 
 
 def is_known(function: Any) -> bool:
@@ -233,12 +245,14 @@ def activate(sketch: Sketch, x: str, function: Any, place: Place) -> str:
     """Append the nodes of a fused activation; gives the name of the result.
 
     Raises:
-        NotDescribed: the function is a user's own, or has no nodes.
+        NotDescribedError: the function is a user's own, or has no nodes.
     """
     if function is None:
         return x
     if not is_known(function):
-        raise NotDescribed(f"the activation {getattr(function, '__name__', function)!r} is not described")
+        raise NotDescribedError(
+            f"the activation {getattr(function, '__name__', function)!r} is not described"
+        )
     name, module = function.__name__, str(function.__module__)
     if name == "gelu" and module.startswith(GELU_IS_TANH):
         return gelu(sketch, x, place, approximate=True)
@@ -257,7 +271,7 @@ def _describe(write: Callable[[LayerCall, Sketch, str, Place], str]) -> Callable
 
 def _softmax_layer(call: LayerCall, sketch: Sketch, x: str, place: Place) -> str:
     if call.mask("mask", call.x) is not None:
-        raise NotDescribed("a mask hides some positions")
+        raise NotDescribedError("a mask hides some positions")
     return softmax(sketch, x, place, call.layer.axis)
 
 
@@ -284,11 +298,12 @@ def prelu(call: LayerCall, sketch: Sketch) -> None:
     sketch.output(sketch.add("PRelu", x, slope), call.y)
 
 
-
 LAYERS: Dict[str, Callable[[LayerCall, Sketch], None]] = {
     "Activation": _describe(lambda call, sketch, x, place: activate(sketch, x, call.layer.activation, place)),
     "ReLU": _describe(_relu_layer),
-    "LeakyReLU": _describe(lambda c, s, x, p: leaky_relu(s, x, p, _slope(c.layer, "negative_slope", "alpha"))),
+    "LeakyReLU": _describe(
+        lambda c, s, x, p: leaky_relu(s, x, p, _slope(c.layer, "negative_slope", "alpha"))
+    ),
     "ELU": _describe(lambda c, s, x, p: elu(s, x, p, _slope(c.layer, "alpha"))),
     "ThresholdedReLU": _describe(_thresholded_relu),
     "Softmax": _describe(_softmax_layer),

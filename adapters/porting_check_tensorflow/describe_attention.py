@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from porting_check_tensorflow.describe_activations import Place, scalar
-from porting_check_tensorflow.sketch import LayerCall, NotDescribed, Sketch, dtype_of
+from porting_check_tensorflow.sketch import LayerCall, NotDescribedError, Sketch, dtype_of
 from porting_check_tensorflow.trees import is_tensor
 
 BOOL = 9
@@ -30,9 +30,11 @@ def multi_head_attention(call: LayerCall, sketch: Sketch) -> None:
     """``MultiHeadAttention`` of Keras 3, with every mask that its call was given."""
     layer = call.layer
     if call.keras < 3 or len(layer._attention_axes) != 1 or call.rank != 3:
-        raise NotDescribed(f"attention in Keras {call.keras} over inputs of rank {call.rank} is not described")
+        raise NotDescribedError(
+            f"attention in Keras {call.keras} over inputs of rank {call.rank} is not described"
+        )
     if call.argument("training") and layer._dropout > 0:
-        raise NotDescribed("it ran in training mode with dropout")
+        raise NotDescribedError("it ran in training mode with dropout")
     inputs = _Inputs(sketch)
     query, value = call.x, call.argument("value")
     key = value if call.argument("key") is None else call.argument("key")
@@ -54,7 +56,9 @@ def _projection(sketch: Sketch, dense: Any, name: str, role: str, tensor: Option
     """An inner ``EinsumDense``, its kernel as ``<role>_weight``."""
     from porting_check_tensorflow.describe_activations import activate
 
-    value = sketch.add("Einsum", name, sketch.parameter(f"{role}_weight", dense.kernel), equation=str(dense.equation))
+    value = sketch.add(
+        "Einsum", name, sketch.parameter(f"{role}_weight", dense.kernel), equation=str(dense.equation)
+    )
     if dense.bias is not None:
         value = sketch.add("Add", value, sketch.parameter(f"{role}_bias", dense.bias))
     if dense.activation is not None and tensor is not None:
@@ -62,7 +66,9 @@ def _projection(sketch: Sketch, dense: Any, name: str, role: str, tensor: Option
     return str(value)
 
 
-def _scaled_attention(call: LayerCall, sketch: Sketch, projected: List[str], mask: Optional[str]) -> Tuple[str, str]:
+def _scaled_attention(
+    call: LayerCall, sketch: Sketch, projected: List[str], mask: Optional[str]
+) -> Tuple[str, str]:
     """Scores (batch, heads, T, S) after the softmax, and the attended values (batch, T, heads, size)."""
     layer, query = call.layer, call.x
     asked = bool(call.argument("return_attention_scores"))
@@ -72,7 +78,8 @@ def _scaled_attention(call: LayerCall, sketch: Sketch, projected: List[str], mas
     scores = sketch.add("Einsum", projected[0], projected[1], equation="btnh,bsnh->bnts")
     scores = sketch.add("Mul", scores, scale)
     if mask is not None:
-        # The fused path fills with nearly the lowest number, the explicit one with -1e9 and zeros the result as well.
+        # The fused path fills with nearly the lowest number, the explicit one with -1e9 and zeros the result
+        # as well.
         fill = float(np.finfo(np.float32).min) * 0.7 if fused else -1e9
         if dtype_of(query) == np.float16:
             fill = -3e4
@@ -83,9 +90,7 @@ def _scaled_attention(call: LayerCall, sketch: Sketch, projected: List[str], mas
     return weights, str(sketch.add("Einsum", weights, projected[2], equation="bnts,bsnh->btnh"))
 
 
-def _combined_mask(
-    call: LayerCall, sketch: Sketch, inputs: _Inputs, query: Any, value: Any
-) -> Optional[str]:
+def _combined_mask(call: LayerCall, sketch: Sketch, inputs: _Inputs, query: Any, value: Any) -> Optional[str]:
     """All masks joined by ``And``, broadcastable to (batch, heads, T, S)."""
     parts: List[str] = []
     for name, axis, tensor in (
@@ -112,7 +117,9 @@ def _combined_mask(
         if missing:
             port = sketch.add("Unsqueeze", port, sketch.integers("heads", _before_last_two(len(given.shape))))
         parts.append(port)
-    joined = parts[0] if parts else None
+    if not parts:
+        return None
+    joined = parts[0]
     for part in parts[1:]:
         joined = sketch.add("And", joined, part)
     return joined
@@ -132,12 +139,12 @@ def attention(call: LayerCall, sketch: Sketch) -> None:
     """``Attention`` and ``AdditiveAttention``: Luong's and Bahdanau's."""
     layer = call.layer
     if call.argument("training") and float(getattr(layer, "dropout", 0)) > 0:
-        raise NotDescribed("it ran in training mode with dropout")
+        raise NotDescribedError("it ran in training mode with dropout")
     masks = call.argument("mask")
     if masks is not None and any(is_tensor(item) and not np.all(item.numpy()) for item in _items(masks)):
-        raise NotDescribed("a mask hides some positions")
+        raise NotDescribedError("a mask hides some positions")
     if call.keras < 3 and any(getattr(tensor, "_keras_mask", None) is not None for tensor in call.many):
-        raise NotDescribed("a mask travels with its inputs")
+        raise NotDescribedError("a mask travels with its inputs")
     inputs = _Inputs(sketch)
     tensors = call.many
     query, value = inputs.port("query", tensors[0]), inputs.port("value", tensors[1])

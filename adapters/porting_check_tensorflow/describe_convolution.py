@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from porting_check.neutral.padding import Padding, same_padding
 from porting_check_tensorflow.describe_activations import Place, activate
-from porting_check_tensorflow.sketch import LayerCall, NotDescribed, Sketch, numbers, spatial, weight
+from porting_check_tensorflow.sketch import LayerCall, NotDescribedError, Sketch, numbers, spatial, weight
 
 KERNELS = {1: ("LIO", "OIL"), 2: ("HWIO", "OIHW"), 3: ("DHWIO", "OIDHW")}
 DEPTHWISE = {1: ("LCM", "(CM)1L"), 2: ("HWCM", "(CM)1HW")}
@@ -14,22 +14,26 @@ TRANSPOSED = {1: ("LOI", "IOL"), 2: ("HWOI", "IOHW"), 3: ("DHWOI", "IODHW")}
 """Native and canonical layouts of kernels, by number of spatial axes."""
 
 
-def padding_of(word: str, sizes: Sequence[int], kernel: Sequence[int], strides: Any, dilations: Any) -> Padding:
+def padding_of(
+    word: str, sizes: Sequence[int], kernel: Sequence[int], strides: Any, dilations: Any
+) -> Padding:
     """A Keras padding word as explicit amounts for the sizes seen.
 
-    ``same`` is TensorFlow's SAME, which depends on the input's size; ``causal`` puts all before, so that no output sees a
-    later input (Keras layer Conv1D).
+    ``same`` is TensorFlow's SAME, which depends on the input's size; ``causal`` puts all before, so that no
+    output sees a later input (Keras layer Conv1D).
 
     Example:
         >>> padding_of("same", [32], [3], [2], [1]).pairs
         ((0, 1),)
     """
     if word == "same":
-        return same_padding(tuple(sizes), kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations))
+        return same_padding(
+            tuple(sizes), kernel=tuple(kernel), strides=tuple(strides), dilations=tuple(dilations)
+        )
     if word == "causal":
         return Padding(tuple((k - 1) * d for k, d in zip(kernel, dilations)), (0,) * len(sizes))
     if word != "valid":
-        raise NotDescribed(f"padding={word!r} is not described")
+        raise NotDescribedError(f"padding={word!r} is not described")
     return Padding.none(len(sizes))
 
 
@@ -74,7 +78,10 @@ def convolution(ndim: int) -> Callable[[LayerCall, Sketch], None]:
 
 
 def depthwise(ndim: int) -> Callable[[LayerCall, Sketch], None]:
-    """A describer of ``DepthwiseConv1D`` and ``DepthwiseConv2D``: a grouped Conv, channel ``c * multiplier + m``."""
+    """A describer of ``DepthwiseConv1D`` and ``DepthwiseConv2D``.
+
+    A grouped Conv, channel ``c * multiplier + m``.
+    """
 
     def describe(call: LayerCall, sketch: Sketch) -> None:
         layer = call.layer
@@ -105,7 +112,10 @@ def _depthwise_node(call: LayerCall, sketch: Sketch, ndim: int, inputs: List[str
 
 
 def separable(ndim: int) -> Callable[[LayerCall, Sketch], None]:
-    """A describer of ``SeparableConv1D`` and ``SeparableConv2D``: a depthwise Conv, then a pointwise one with the bias."""
+    """A describer of ``SeparableConv1D`` and ``SeparableConv2D``.
+
+    A depthwise Conv, then a pointwise one with the bias.
+    """
 
     def describe(call: LayerCall, sketch: Sketch) -> None:
         layer = call.layer
@@ -134,10 +144,10 @@ def separable(ndim: int) -> Callable[[LayerCall, Sketch], None]:
 def transposed_crop(full: int, made: int, same: bool) -> Tuple[int, int, int]:
     """Begin crop, end crop and output padding of one axis of a transposed convolution.
 
-    The full result has ``full = (n - 1) * stride + extent`` elements and TensorFlow keeps ``made``. SAME crops
-    ``(full - made) // 2`` before and the rest after; VALID crops nothing. What the full result lacks at the end is output
-    padding (it holds the bias only). Source: TensorFlow's transposed convolution is the gradient of the forward one, whose
-    SAME pads are these.
+    The full result has ``full = (n - 1) * stride + extent`` elements and TensorFlow keeps ``made``. SAME
+    crops ``(full - made) // 2`` before and the rest after; VALID crops nothing. What the full result lacks at
+    the end is output padding (it holds the bias only). Source: TensorFlow's transposed convolution is the
+    gradient of the forward one, whose SAME pads are these.
 
     Example:
         >>> transposed_crop(9, 8, True), transposed_crop(5, 6, False)
@@ -160,7 +170,9 @@ def transposed(ndim: int) -> Callable[[LayerCall, Sketch], None]:
         full = [(n - 1) * s + extent for n, s, extent in zip(sizes, strides, extents)]
         crops = [transposed_crop(f, m, str(layer.padding) == "same") for f, m in zip(full, made)]
         if any(extra >= max(s, d) for (_, _, extra), s, d in zip(crops, strides, dilations)):
-            raise NotDescribed(f"an output padding of {[crop[2] for crop in crops]} is not below the stride {strides}")
+            raise NotDescribedError(
+                f"an output padding of {[crop[2] for crop in crops]} is not below the stride {strides}"
+            )
         x = sketch.input("x", call.x, layout, canonical)
         name = sketch.parameter("weight", layer.kernel, *TRANSPOSED[ndim])
         value = sketch.add(

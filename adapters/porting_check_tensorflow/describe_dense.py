@@ -7,7 +7,14 @@ from typing import Any, Callable, Dict, List
 import numpy as np
 
 from porting_check_tensorflow.describe_activations import Place, activate, scalar
-from porting_check_tensorflow.sketch import LayerCall, NotDescribed, Sketch, channels_first, dtype_of, weight
+from porting_check_tensorflow.sketch import (
+    LayerCall,
+    NotDescribedError,
+    Sketch,
+    channels_first,
+    dtype_of,
+    weight,
+)
 
 Describer = Callable[[LayerCall, Sketch], None]
 
@@ -48,7 +55,9 @@ def einsum_dense(call: LayerCall, sketch: Sketch) -> None:
     """``Einsum`` and ``Add`` (Keras layer EinsumDense)."""
     layer = call.layer
     equation = plain_equation(str(layer.equation), [call.rank, len(layer.kernel.shape)])
-    value = sketch.add("Einsum", sketch.input("x", call.x), sketch.parameter("weight", layer.kernel), equation=equation)
+    value = sketch.add(
+        "Einsum", sketch.input("x", call.x), sketch.parameter("weight", layer.kernel), equation=equation
+    )
     if layer.bias is not None:
         value = sketch.add("Add", value, sketch.parameter("bias", layer.bias))
     sketch.output(activate(sketch, value, layer.activation, Place(call.y, keras=call.keras)), call.y)
@@ -57,7 +66,7 @@ def einsum_dense(call: LayerCall, sketch: Sketch) -> None:
 def embedding(call: LayerCall, sketch: Sketch) -> None:
     """``Gather`` of rows; indices that arrive as floats are cast as Keras does (Keras layer Embedding)."""
     if call.argument("reverse"):
-        raise NotDescribed("the reverse direction of an embedding is not described")
+        raise NotDescribedError("the reverse direction of an embedding is not described")
     table = sketch.parameter("weight", weight(call.layer, "embeddings"))
     indices = sketch.input("indices", call.x)
     if dtype_of(call.x).kind == "f":
@@ -79,7 +88,10 @@ def _merged(call: LayerCall, sketch: Sketch) -> List[str]:
 
 
 def merging(op_type: str) -> Describer:
-    """A describer of ``Add``, ``Subtract``, ``Multiply``, ``Maximum``, ``Minimum``: pairwise, left to right."""
+    """A describer of ``Add``, ``Subtract``, ``Multiply``, ``Maximum``, ``Minimum``.
+
+    Pairwise, left to right.
+    """
 
     def describe(call: LayerCall, sketch: Sketch) -> None:
         names = _merged(call, sketch)
@@ -115,7 +127,7 @@ def dot(call: LayerCall, sketch: Sketch) -> None:
     ranks = [len(first.shape), len(second.shape)]
     axes = [int(axis) % rank for axis, rank in zip(axes, ranks)]
     if max(ranks) > 3:
-        raise NotDescribed(f"a product of ranks {ranks} is not described")
+        raise NotDescribedError(f"a product of ranks {ranks} is not described")
     letters = ["abc"[: ranks[0]], "ade"[: ranks[1]]]
     shared = [term.replace(term[axis], "z") for term, axis in zip(letters, axes)]
     names = [sketch.input("x0", first), sketch.input("x1", second)]
@@ -135,7 +147,11 @@ def _normalized(call: LayerCall, sketch: Sketch, name: str, axis: int) -> str:
     if call.keras < 3:
         squares = sketch.add("Max", squares, scalar(sketch, "floor", 1e-12, place))
         return str(sketch.add("Div", name, sketch.add("Sqrt", squares)))
-    return str(sketch.add("Div", name, sketch.add("Max", sketch.add("Sqrt", squares), scalar(sketch, "floor", 1e-12, place))))
+    return str(
+        sketch.add(
+            "Div", name, sketch.add("Max", sketch.add("Sqrt", squares), scalar(sketch, "floor", 1e-12, place))
+        )
+    )
 
 
 def _shape_of(tensor: Any) -> List[int]:
@@ -180,12 +196,15 @@ def repeat_vector(call: LayerCall, sketch: Sketch) -> None:
 def identity(call: LayerCall, sketch: Sketch) -> None:
     """``Identity``: what regularisation layers are in inference."""
     if call.argument("training"):
-        raise NotDescribed("it ran in training mode")
+        raise NotDescribedError("it ran in training mode")
     sketch.output(sketch.add("Identity", sketch.input("x", call.x)), call.y)
 
 
 def masking(call: LayerCall, sketch: Sketch) -> None:
-    """Rows that are all ``mask_value`` become zeros; the mask itself travels with the tensor (Keras layer Masking)."""
+    """Rows that are all ``mask_value`` become zeros.
+
+    The mask itself travels with the tensor (Keras layer Masking).
+    """
     x = sketch.input("x", call.x)
     value = sketch.constant("mask_value", np.asarray(call.layer.mask_value, dtype_of(call.x)))
     zero = scalar(sketch, "zero", 0.0, Place(call.x))
@@ -224,4 +243,4 @@ LAYERS: Dict[str, Describer] = {
     "RepeatVector": repeat_vector,
     "Masking": masking,
 }
-LAYERS.update({name: identity for name in IDENTITIES})
+LAYERS.update(dict.fromkeys(IDENTITIES, identity))

@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 import tensorflow as tf
 
 from porting_check.neutral.layout import Layout
-from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribed, Sketch
+from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribedError, Sketch
 from porting_check_tensorflow.trees import array_of
 
 
@@ -17,26 +17,31 @@ def time_distributed(inner: Callable[[LayerCall, Sketch], None]) -> Callable[[La
 
     def describe(call: LayerCall, sketch: Sketch) -> None:
         if call.mask("mask", call.x) is not None:
-            raise NotDescribed("a mask hides some time steps")
+            raise NotDescribedError("a mask hides some time steps")
         x, y = call.x, call.y
         folded = LayerCall(call.layer.layer, [_folded(x)], {}, _folded(y))
         part = Sketch()
         inner(folded, part)
         if len(part.inputs) != 1 or len(part.outputs) != 1:
-            raise NotDescribed(f"{type(call.layer.layer).__name__} with several inputs or outputs is not described")
+            raise NotDescribedError(
+                f"{type(call.layer.layer).__name__} with several inputs or outputs is not described"
+            )
         _wrap(part, sketch, x, y)
 
     return describe
 
 
 def _folded(tensor: Any) -> Any:
-    """A tensor of the folded shape (batch * time, …); values do not matter for a description, so memory is shared."""
+    """A tensor of the folded shape (batch * time, …).
+
+    Values do not matter for a description, so memory is shared.
+    """
     array = array_of(tensor)
     return tf.convert_to_tensor(array.reshape((array.shape[0] * array.shape[1],) + array.shape[2:]))
 
 
 def _wrap(part: Sketch, sketch: Sketch, x: Any, y: Any) -> None:
-    """The inner nodes between two reshapes, and between the transposes that the core would have made for its ports."""
+    """The inner nodes between two reshapes, and the transposes that the core makes for ports."""
     sketch.parameters, sketch.constants = part.parameters, part.constants
     came, went = part.inputs[0], part.outputs[0]
     shape = sketch.integers("folded", [-1] + [int(size) for size in x.shape[2:]])

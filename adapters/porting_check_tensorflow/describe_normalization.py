@@ -8,7 +8,7 @@ import numpy as np
 
 from porting_check_tensorflow.describe_activations import Place, scalar
 from porting_check_tensorflow.flavours import library
-from porting_check_tensorflow.sketch import ACTIVATIONS, LayerCall, NotDescribed, Sketch, dtype_of
+from porting_check_tensorflow.sketch import ACTIVATIONS, LayerCall, NotDescribedError, Sketch, dtype_of
 from porting_check_tensorflow.trees import array_of
 
 
@@ -21,17 +21,19 @@ def _channel_layouts(rank: int, axis: int) -> Tuple[str, str]:
     """Native and canonical layouts when the channels are on this axis.
 
     Raises:
-        NotDescribed: the channels are in the middle, so that no layout says it.
+        NotDescribedError: the channels are in the middle, so that no layout says it.
     """
     if rank == 2:
         return "NC", "NC"
     if rank - 2 not in ACTIVATIONS or axis not in (1, rank - 1):
-        raise NotDescribed(f"channels on axis {axis} of {rank} are not described")
+        raise NotDescribedError(f"channels on axis {axis} of {rank} are not described")
     last, first = ACTIVATIONS[rank - 2]
     return (last, first) if axis == rank - 1 else (first, first)
 
 
-def _affine(call: LayerCall, sketch: Sketch, role: str, variable: Any, shape: Sequence[int], fill: float) -> str:
+def _affine(
+    call: LayerCall, sketch: Sketch, role: str, variable: Any, shape: Sequence[int], fill: float
+) -> str:
     """A scale or bias: the variable, or ones or zeros where the layer has none."""
     if variable is not None:
         return sketch.parameter(role, variable)
@@ -42,10 +44,10 @@ def batch_normalization(call: LayerCall, sketch: Sketch) -> None:
     """``BatchNormalization`` with the moving statistics (Keras layer BatchNormalization in inference)."""
     layer, rank = call.layer, call.rank
     if call.argument("training") and getattr(layer, "trainable", True):
-        raise NotDescribed("it ran in training mode, on the statistics of the batch")
+        raise NotDescribedError("it ran in training mode, on the statistics of the batch")
     axes = _axes(layer.axis, rank)
     if len(axes) != 1:
-        raise NotDescribed(f"statistics over several axes {axes} are not described")
+        raise NotDescribedError(f"statistics over several axes {axes} are not described")
     layout, canonical = _channel_layouts(rank, axes[0])
     size = [int(call.x.shape[axes[0]])]
     value = sketch.add(
@@ -61,7 +63,10 @@ def batch_normalization(call: LayerCall, sketch: Sketch) -> None:
 
 
 def layer_normalization(call: LayerCall, sketch: Sketch) -> None:
-    """``LayerNormalization`` over trailing axes; ``rms_scaling`` divides by the deviation without centring (Keras)."""
+    """``LayerNormalization`` over trailing axes.
+
+    ``rms_scaling`` divides by the deviation without centring (Keras).
+    """
     layer, rank = call.layer, call.rank
     axes = _axes(layer.axis, rank)
     shape = [int(size) for size in call.x.shape]
@@ -115,7 +120,9 @@ def _scaled_by_deviation(call: LayerCall, sketch: Sketch, axes: Sequence[int]) -
     _, inverse = _deviation(call, sketch, x, axes)
     value = sketch.add("Mul", x, inverse)
     if call.layer.gamma is not None:
-        value = sketch.add("Mul", value, _broadcast(sketch, sketch.parameter("scale", call.layer.gamma), shape, axes))
+        value = sketch.add(
+            "Mul", value, _broadcast(sketch, sketch.parameter("scale", call.layer.gamma), shape, axes)
+        )
     sketch.output(value, call.y)
 
 
@@ -124,10 +131,12 @@ def rms_normalization(call: LayerCall, sketch: Sketch) -> None:
     layer, rank = call.layer, call.rank
     axes = _axes(layer.axis, rank)
     if axes != list(range(axes[0], rank)):
-        raise NotDescribed(f"axes {axes} that are not the trailing ones are not described")
+        raise NotDescribedError(f"axes {axes} that are not the trailing ones are not described")
     x = sketch.input("x", call.x)
     scale = sketch.parameter("scale", layer.scale)
-    value = sketch.add("RMSNormalization", x, scale, axis=axes[0] - rank, epsilon=float(layer.epsilon), stash_type=1)
+    value = sketch.add(
+        "RMSNormalization", x, scale, axis=axes[0] - rank, epsilon=float(layer.epsilon), stash_type=1
+    )
     sketch.output(value, call.y)
 
 
@@ -145,7 +154,9 @@ def group_normalization(call: LayerCall, sketch: Sketch) -> None:
     if groups == channels and rank > 2:
         value = sketch.add("InstanceNormalization", x, scale, bias, epsilon=epsilon)
     else:
-        value = sketch.add("GroupNormalization", x, scale, bias, num_groups=groups, epsilon=epsilon, stash_type=1)
+        value = sketch.add(
+            "GroupNormalization", x, scale, bias, num_groups=groups, epsilon=epsilon, stash_type=1
+        )
     sketch.output(value, call.y, layout, canonical)
 
 
@@ -182,7 +193,7 @@ def _floats(call: LayerCall, sketch: Sketch, x: str) -> str:
     codes = {"float32": 1, "float16": 10, "float64": 11, "bfloat16": 16}
     name = dtype_of(call.y).name
     if name not in codes:
-        raise NotDescribed(f"it casts {dtype_of(call.x)} to {name}")
+        raise NotDescribedError(f"it casts {dtype_of(call.x)} to {name}")
     return str(sketch.add("Cast", x, to=codes[name]))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from porting_check.neutral.node import EXTENSION
 from porting_check_tensorflow.describe_convolution import padding_of
-from porting_check_tensorflow.sketch import LayerCall, NotDescribed, Sketch, dtype_of, numbers, spatial
+from porting_check_tensorflow.sketch import LayerCall, NotDescribedError, Sketch, dtype_of, numbers, spatial
 
 Describer = Callable[[LayerCall, Sketch], None]
 
@@ -45,7 +45,7 @@ def global_pooling(op_type: str, ndim: int) -> Describer:
     def describe(call: LayerCall, sketch: Sketch) -> None:
         layout, canonical, _ = spatial(call, ndim)
         if call.mask("mask", call.x) is not None and op_type == "GlobalAveragePool":
-            raise NotDescribed("a mask hides some positions")
+            raise NotDescribedError("a mask hides some positions")
         value = sketch.add(op_type, sketch.input("x", call.x, layout, canonical))
         if getattr(call.layer, "keepdims", False):
             sketch.output(value, call.y, layout, canonical)
@@ -105,23 +105,26 @@ def cropping(ndim: int) -> Describer:
     return describe
 
 
-RESIZE = {
+RESIZE: Dict[str, Dict[str, Any]] = {
     "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
     "bilinear": {"mode": "linear"},
     "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1},
 }
-"""``tf.image.resize`` as ONNX: half-pixel centres; nearest is ``floor((i + 0.5) * scale)``, which is half-pixel rounded
-half up; bicubic is Keys' with -0.5, renormalised at the border (MISTAKES: resize-nearest-rule, resize-bicubic-a)."""
+"""``tf.image.resize`` as ONNX: half-pixel centres.
+
+Nearest is ``floor((i + 0.5) * scale)``, which is half-pixel rounded half up; bicubic is Keys' with -0.5,
+renormalised at the border (MISTAKES: resize-nearest-rule, resize-bicubic-a).
+"""
 
 
 def resize_node(sketch: Sketch, x: str, sizes: Sequence[int], interpolation: str) -> str:
     """A ``Resize`` to these canonical sizes (batch and channels included).
 
     Raises:
-        NotDescribed: an interpolation that ONNX lacks (lanczos, area, …).
+        NotDescribedError: an interpolation that ONNX lacks (lanczos, area, …).
     """
     if interpolation not in RESIZE:
-        raise NotDescribed(f"interpolation={interpolation!r} has no ONNX form")
+        raise NotDescribedError(f"interpolation={interpolation!r} has no ONNX form")
     attributes: Dict[str, Any] = {
         "coordinate_transformation_mode": "half_pixel",
         "nearest_mode": "round_prefer_floor",
@@ -156,7 +159,7 @@ def resizing(call: LayerCall, sketch: Sketch) -> None:
     layout, canonical, _ = spatial(call, 2)
     for option in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
         if getattr(layer, option, False):
-            raise NotDescribed(f"{option}=True is not described")
+            raise NotDescribedError(f"{option}=True is not described")
     x = sketch.input("x", call.x, layout, canonical)
     value = resize_node(sketch, x, _canonical_sizes(call.y, layout, canonical), str(layer.interpolation))
     sketch.output(value, call.y, layout, canonical)

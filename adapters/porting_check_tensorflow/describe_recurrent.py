@@ -1,4 +1,7 @@
-"""LSTM, GRU and SimpleRNN, one way and both ways, as the ONNX operators: gates reordered by movement nodes."""
+"""LSTM, GRU and SimpleRNN, one way and both ways, as the ONNX operators.
+
+Gates reordered by movement nodes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from porting_check_tensorflow.describe_activations import is_known
-from porting_check_tensorflow.sketch import LayerCall, NotDescribed, Sketch, dtype_of
+from porting_check_tensorflow.sketch import LayerCall, NotDescribedError, Sketch, dtype_of
 from porting_check_tensorflow.trees import is_tensor
 
 GATES = {"LSTM": (0, 3, 1, 2), "GRU": (0, 1, 2), "RNN": (0,)}
@@ -42,11 +45,11 @@ class Direction:
         """``LSTM``, ``GRU`` or ``RNN``.
 
         Raises:
-            NotDescribed: another class.
+            NotDescribedError: another class.
         """
         kind = type(self.layer).__name__
         if kind not in OPERATORS:
-            raise NotDescribed(f"a recurrent layer of class {kind} is not described")
+            raise NotDescribedError(f"a recurrent layer of class {kind} is not described")
         return OPERATORS[kind]
 
 
@@ -81,7 +84,10 @@ def bidirectional(call: LayerCall, sketch: Sketch) -> None:
     _require_alike(forward, backward)
     states = _states(call.argument("initial_state"), None)
     half = len(states) // 2
-    directions = [Direction(forward, states[:half], "forward_"), Direction(backward, states[half:], "backward_")]
+    directions = [
+        Direction(forward, states[:half], "forward_"),
+        Direction(backward, states[half:], "backward_"),
+    ]
     made = _operator(call, sketch, directions, "bidirectional")
     outputs = list(call.outputs)
     if forward.return_sequences:
@@ -118,7 +124,7 @@ def _merge(
         sketch.output(second, outputs[1], name="y1")
         return 2
     if mode not in ("sum", "ave", "mul"):
-        raise NotDescribed(f"merge_mode={mode!r} is not described")
+        raise NotDescribedError(f"merge_mode={mode!r} is not described")
     value = sketch.add("Mul" if mode == "mul" else "Add", first, second)
     if mode == "ave":
         value = sketch.add("Div", value, sketch.constant("two", np.asarray(2.0, dtype_of(outputs[0]))))
@@ -129,13 +135,13 @@ def _merge(
 def _refuse(call: LayerCall, layer: Any) -> None:
     """What no ONNX recurrent operator says."""
     if call.mask("mask", call.x) is not None:
-        raise NotDescribed("a mask hides some time steps")
+        raise NotDescribedError("a mask hides some time steps")
     if getattr(layer, "stateful", False):
-        raise NotDescribed("stateful=True starts from the states of the call before")
+        raise NotDescribedError("stateful=True starts from the states of the call before")
     for name in ("activation", "recurrent_activation"):
         function = getattr(layer, name, None)
         if function is not None and _short(function) not in dict(NAMES, hard_sigmoid=0):
-            raise NotDescribed(f"{name}={_short(function)!r} is not one of ONNX' recurrent activations")
+            raise NotDescribedError(f"{name}={_short(function)!r} is not one of ONNX' recurrent activations")
 
 
 def _short(function: Any) -> str:
@@ -147,9 +153,9 @@ def _require_alike(forward: Any, backward: Any) -> None:
     names = ("units", "return_sequences", "return_state", "use_bias", "reset_after")
     unlike = [n for n in names if getattr(forward, n, None) != getattr(backward, n, None)]
     if type(forward) is not type(backward) or unlike:
-        raise NotDescribed(f"the two directions differ in {unlike or 'their class'}")
+        raise NotDescribedError(f"the two directions differ in {unlike or 'their class'}")
     if forward.go_backwards or not backward.go_backwards:
-        raise NotDescribed("go_backwards of the two directions is not False and True")
+        raise NotDescribedError("go_backwards of the two directions is not False and True")
 
 
 def _states(given: Any, layer: Any) -> List[Any]:
@@ -157,12 +163,17 @@ def _states(given: Any, layer: Any) -> List[Any]:
         return []
     items = list(given) if isinstance(given, (list, tuple)) else [given]
     if not all(is_tensor(item) for item in items):
-        raise NotDescribed("an initial state is no dense tensor")
+        raise NotDescribedError("an initial state is no dense tensor")
     return items
 
 
-def _operator(call: LayerCall, sketch: Sketch, directions: Sequence[Direction], direction: str) -> Tuple[str, ...]:
-    """The recurrent node and what it reads; gives Y (time, directions, batch, units), Y_h and, for LSTM, Y_c."""
+def _operator(
+    call: LayerCall, sketch: Sketch, directions: Sequence[Direction], direction: str
+) -> Tuple[str, ...]:
+    """The recurrent node and what it reads.
+
+    Gives Y (time, directions, batch, units), Y_h and, for LSTM, Y_c.
+    """
     operator = directions[0].operator
     x = sketch.add("Transpose", sketch.input("x", call.x), perm=[1, 0, 2])
     weights = [_weights(sketch, side, operator, dtype_of(call.x)) for side in directions]
@@ -249,7 +260,9 @@ def _activations(
             functions.append(layer.activation)
         for function in functions:
             hard = ("HardSigmoid", 1.0 / 6.0 if call.keras >= 3 else 0.2, 0.5)
-            name, alpha, beta = dict(NAMES, hard_sigmoid=hard)["linear" if function is None else _short(function)]
+            name, alpha, beta = dict(NAMES, hard_sigmoid=hard)[
+                "linear" if function is None else _short(function)
+            ]
             names.append(name)
             alphas.append(alpha)
             betas.append(beta)
@@ -259,7 +272,9 @@ def _activations(
 def _reversed(sketch: Sketch, value: str) -> str:
     """Time, which lies on axis 0, the other way round."""
     start, end = sketch.integers("starts", [-1]), sketch.integers("ends", [np.iinfo(np.int64).min])
-    return str(sketch.add("Slice", value, start, end, sketch.integers("axis", [0]), sketch.integers("steps", [-1])))
+    return str(
+        sketch.add("Slice", value, start, end, sketch.integers("axis", [0]), sketch.integers("steps", [-1]))
+    )
 
 
 LAYERS: Dict[str, Callable[[LayerCall, Sketch], None]] = {

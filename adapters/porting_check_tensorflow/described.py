@@ -14,7 +14,8 @@ from porting_check.neutral.node import Node
 class PortSpec:
     """How one native tensor reaches the nodes: its name there, and its native and canonical layout.
 
-    ``index`` counts the operator's or layer's inputs (or outputs). Both layouts empty: the nodes take it as it is.
+    ``index`` counts the operator's or layer's inputs (or outputs). Both layouts empty: the nodes take it as
+    it is.
 
     Example:
         >>> PortSpec(0, "x", "NHWC", "NCHW").name
@@ -31,8 +32,9 @@ class PortSpec:
 class Operand:
     """One input or output of an operator while it is described.
 
-    ``fixed``: computed neither from the model's inputs nor from its parameters, so it is part of the code (a shape, an
-    axis, the ``0.5`` in ``0.5 * x``). ``parameter``: the value of a variable, or a frozen one. ``read`` gives the value, which the describer asks for only when it needs it.
+    ``fixed``: computed neither from the model's inputs nor from its parameters, so it is part of the code (a
+    shape, an axis, the ``0.5`` in ``0.5 * x``). ``parameter``: the value of a variable, or a frozen one.
+    ``read`` gives the value, which the describer asks for only when it needs it.
 
     Example:
         >>> Operand((2,), "int32", lambda: np.array([1, 2]), fixed=True).value.tolist()
@@ -55,8 +57,9 @@ class Operand:
 class Described:
     """An operator in the neutral language.
 
-    ``inputs`` names the native inputs that the nodes read (an input that went into ``constants``, such as the shape of a
-    Reshape, is not listed); the recorder makes parameters of those that are variables. ``outputs`` likewise.
+    ``inputs`` names the native inputs that the nodes read (an input that went into ``constants``, such as the
+    shape of a Reshape, is not listed); the recorder makes parameters of those that are variables. ``outputs``
+    likewise.
     """
 
     inputs: Tuple[PortSpec, ...]

@@ -61,7 +61,9 @@ def _modes() -> Dict[str, str]:
         modes["keras_floatx"] = str(_call(getattr(getattr(keras, "backend", None), "floatx", None)))
         policy = _call(getattr(getattr(keras, "config", None), "dtype_policy", None))
         modes["keras_dtype_policy"] = str(getattr(policy, "name", policy))
-        modes["keras_image_data_format"] = str(_call(getattr(getattr(keras, "backend", None), "image_data_format", None)))
+        modes["keras_image_data_format"] = str(
+            _call(getattr(getattr(keras, "backend", None), "image_data_format", None))
+        )
     return {name: value for name, value in modes.items() if value}
 
 

@@ -1,14 +1,15 @@
 """Which Keras a model belongs to, found from its classes so that no Keras is imported for it.
 
-There are several: Keras 3 (``keras``), Keras 2 beside it (``tf_keras``), Keras 2 as ``keras`` (TensorFlow 2.6 to 2.15) and
-inside TensorFlow (``tensorflow.python.keras``, before). They share class names and most attribute names.
+There are several: Keras 3 (``keras``), Keras 2 beside it (``tf_keras``), Keras 2 as ``keras`` (TensorFlow 2.6
+to 2.15) and inside TensorFlow (``tensorflow.python.keras``, before). They share class names and most
+attribute names.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from typing import Any, List, Optional, Tuple
+from typing import Any, Hashable, List, Optional, Tuple
 
 ROOTS = ("keras.", "tf_keras.", "tensorflow.python.keras.", "tensorflow_core.python.keras.")
 
@@ -20,11 +21,12 @@ def is_library(module: str) -> bool:
 
 def layer_class(model: Any) -> Optional[type]:
     """Keras' base class ``Layer`` of a layer or model, or ``None`` when it is no Keras object."""
-    return _layer_class(type(model))
+    kind: Hashable = type(model)
+    return _layer_class(kind)
 
 
 @functools.lru_cache(maxsize=None)
-def _layer_class(kind: type) -> Optional[type]:
+def _layer_class(kind: Any) -> Optional[type]:
     for base in reversed(kind.__mro__):
         if base.__name__ == "Layer" and is_library(base.__module__):
             return base

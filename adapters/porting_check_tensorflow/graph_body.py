@@ -12,60 +12,15 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 import tensorflow as tf
 
 from porting_check.neutral.errors import ModelError
-
-CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-"""Operators that call a function of the graph's library, named by their attribute ``f``."""
-
-BRANCHES = ("If", "StatelessIf")
-"""Operators that call one of two functions."""
-
-ARGUMENTS = ("Placeholder", "_Arg")
-"""Operators whose values come from outside."""
-
-LOOPS = ("Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond")
-"""Operators of TensorFlow 1 loops, which only whole graphs can run."""
-
-WRITERS = ("Assign", "ResourceApply", "ResourceSparseApply", "ResourceScatter", "ResourceStridedSliceAssign", "RngReadAndSkip")
-WRITERS += ("StatefulUniform", "StatefulStandardNormal", "StatefulTruncatedNormal", "StatefulRandomBinomial")
-"""How the names of operators begin that write into variables."""
-
-
-@dataclass(frozen=True)
-class Ref:
-    """One output of one operation, counted over all its outputs."""
-
-    name: str
-    index: int = 0
-
-
-@dataclass
-class Operation:
-    """One node of a graph or function.
-
-    Attributes:
-        name: as in the graph.
-        op_type: TensorFlow's operator type, or the name of a function (TensorFlow 1 calls).
-        inputs: data inputs in order.
-        controls: names of operations that must have run before.
-        node: the NodeDef, for its attributes.
-        outputs: number of outputs.
-    """
-
-    name: str
-    op_type: str
-    inputs: Tuple[Ref, ...]
-    controls: Tuple[str, ...]
-    node: Any
-    outputs: int
-
-    @property
-    def before(self) -> Iterable[str]:
-        """Names of all operations that must have run before."""
-        return [ref.name for ref in self.inputs] + list(self.controls)
-
-    def function(self, attribute: str = "f") -> str:
-        """The name of the function in an attribute."""
-        return str(self.node.attr[attribute].func.name)
+from porting_check_tensorflow.graph_loops import Loop, contracted
+from porting_check_tensorflow.graph_parts import (
+    WRITERS,
+    Operation,
+    Ref,
+    graph_ref,
+    is_back_edge,
+    named_functions,
+)
 
 
 @dataclass
@@ -86,7 +41,9 @@ class Body:
     def uses(self) -> Dict[Ref, int]:
         """How often each output is read, the results counted too; a fresh copy to count down."""
         if not self._uses:
-            for ref in [ref for operation in self.operations for ref in operation.inputs] + list(self.results):
+            for ref in [ref for operation in self.operations for ref in operation.inputs] + list(
+                self.results
+            ):
                 self._uses[ref] = self._uses.get(ref, 0) + 1
         return dict(self._uses)
 
@@ -112,7 +69,9 @@ class Library:
             ModelError: the library has no such function.
         """
         if name not in self.functions:
-            raise ModelError(f"the graph calls a function {name!r} that its library does not hold: it is damaged")
+            raise ModelError(
+                f"the graph calls a function {name!r} that its library does not hold: it is damaged"
+            )
         if name not in self._bodies:
             self._bodies[name] = self._read(self.functions[name])
         return self._bodies[name]
@@ -122,7 +81,9 @@ class Library:
         ordered = [(node, self.definition(str(node.op))) for node in function.node_def]
         places = {str(node.name): _offsets(node, definition) for node, definition in ordered}
         operations = [_operation(node, definition, places) for node, definition in ordered]
-        results = [_function_ref(function.ret[str(result.name)], places) for result in function.signature.output_arg]
+        results = [
+            _function_ref(function.ret[str(result.name)], places) for result in function.signature.output_arg
+        ]
         return cut(operations, arguments, results, [str(name) for name in function.control_ret.values()])
 
     def definition(self, op_type: str) -> Any:
@@ -141,7 +102,9 @@ class Library:
             )
         return found
 
-    def from_graph(self, graph_def: Any, arguments: Sequence[str], results: Sequence[Ref], controls: Sequence[str] = ()) -> Body:
+    def from_graph(
+        self, graph_def: Any, arguments: Sequence[str], results: Sequence[Ref], controls: Sequence[str] = ()
+    ) -> Body:
         """The body of a whole graph, cut to what its results need."""
         operations = [_operation(node, self.definition(str(node.op)), None) for node in graph_def.node]
         return cut(operations, arguments, results, controls)
@@ -149,7 +112,8 @@ class Library:
     def writes(self, body: Body, seen: Optional[Set[str]] = None) -> bool:
         """Whether anything in a body, or in a function that it names, writes into a variable."""
         seen = set() if seen is None else seen
-        for operation in body.operations:
+        inner = [part for whole in body.operations if isinstance(whole, Loop) for part in whole.inner]
+        for operation in body.operations + inner:
             if operation.op_type.startswith(WRITERS):
                 return True
             for name in named_functions(operation) - seen:
@@ -159,12 +123,9 @@ class Library:
         return False
 
 
-def named_functions(operation: Operation) -> Set[str]:
-    """Names of all functions in an operation's attributes, and its own type, which may be one."""
-    values = operation.node.attr.values()
-    lone = {str(value.func.name) for value in values if value.HasField("func")}
-    listed = {str(function.name) for value in values for function in value.list.func}
-    return lone | listed | {operation.op_type}
+def output_count(node: Any, library: Library) -> int:
+    """How many outputs a node has."""
+    return _offsets(node, library.definition(str(node.op)))[""]
 
 
 def _registered(op_type: str) -> Any:
@@ -174,6 +135,12 @@ def _registered(op_type: str) -> Any:
     if hasattr(op_def_registry, "get"):
         return op_def_registry.get(op_type)
     return op_def_registry.get_registered_ops().get(op_type)
+
+
+def is_stateful(op_type: str) -> bool:
+    """Whether TensorFlow says that an operator depends on more than its inputs: random numbers, tables, variables."""
+    definition = _registered(op_type)
+    return definition is not None and bool(definition.is_stateful)
 
 
 def _offsets(node: Any, definition: Any) -> Dict[str, int]:
@@ -196,18 +163,9 @@ def _operation(node: Any, definition: Any, places: Optional[Mapping[str, Mapping
     data = [name for name in inputs if not name.startswith("^")]
     refs = [graph_ref(name) if places is None else _function_ref(name, places) for name in data]
     controls = tuple(name[1:] for name in inputs if name.startswith("^"))
-    return Operation(str(node.name), str(node.op), tuple(refs), controls, node, _offsets(node, definition)[""])
-
-
-def graph_ref(text: str) -> Ref:
-    """A tensor's name in a GraphDef.
-
-    Example:
-        >>> graph_ref("conv/BiasAdd"), graph_ref("split:2")
-        (Ref(name='conv/BiasAdd', index=0), Ref(name='split', index=2))
-    """
-    name, _, index = text.partition(":")
-    return Ref(name, int(index or 0))
+    return Operation(
+        str(node.name), str(node.op), tuple(refs), controls, node, _offsets(node, definition)[""]
+    )
 
 
 def _function_ref(text: str, places: Mapping[str, Mapping[str, int]]) -> Ref:
@@ -223,7 +181,7 @@ def cut(
 ) -> Body:
     """Only the operations that lead to the results or must run for their effect, each after those it needs.
 
-    Loops of TensorFlow 1 are cycles; there the order is that of the graph.
+    Each loop of TensorFlow 1 becomes one operation.
     """
     named = {operation.name: operation for operation in operations}
     wanted: Set[str] = set()
@@ -233,8 +191,8 @@ def cut(
         if name in named and name not in wanted:
             wanted.add(name)
             stack.extend(named[name].before)
-    kept = [operation for operation in operations if operation.name in wanted]
-    return Body(_ordered(kept), tuple(arguments), tuple(results))
+    kept, ends = contracted(_ordered([named[name] for name in named if name in wanted]), results)
+    return Body(_ordered(kept), tuple(arguments), ends)
 
 
 def _ordered(operations: Sequence[Operation]) -> List[Operation]:
@@ -243,7 +201,9 @@ def _ordered(operations: Sequence[Operation]) -> List[Operation]:
     after: Dict[str, List[str]] = {}
     missing = {}
     for operation in operations:
-        before = {name for name in operation.before if name in place and not _is_back_edge(operations[place[name]])}
+        before = {
+            name for name in operation.before if name in place and not is_back_edge(operations[place[name]])
+        }
         missing[operation.name] = len(before)
         for name in before:
             after.setdefault(name, []).append(operation.name)
@@ -259,46 +219,7 @@ def _ordered(operations: Sequence[Operation]) -> List[Operation]:
                 heapq.heappush(ready, place[name])
     if len(ordered) < len(operations):
         stuck = sorted(name for name, count in missing.items() if count)
-        raise ModelError(f"the graph has a cycle through {stuck[:5]} that is no loop of TensorFlow's: it is damaged")
+        raise ModelError(
+            f"the graph has a cycle through {stuck[:5]} that is no loop of TensorFlow's: it is damaged"
+        )
     return ordered
-
-
-def _is_back_edge(operation: Operation) -> bool:
-    return operation.op_type in ("NextIteration", "RefNextIteration")
-
-
-def attributes_of(operation: Operation, definition: Any) -> Dict[str, Any]:
-    """Attributes as Python values: bytes, numbers, dtype numbers, shapes as lists, lists; absent ones by their default."""
-    found = {}
-    for attribute in definition.attr:
-        name = str(attribute.name)
-        if name in operation.node.attr:
-            found[name] = _plain(operation.node.attr[name])
-        elif attribute.HasField("default_value"):
-            found[name] = _plain(attribute.default_value)
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """One AttrValue."""
-    kind = value.WhichOneof("value")
-    if kind == "shape":
-        return _shape(value.shape)
-    if kind == "list":
-        return _plain_list(value.list)
-    if kind == "func":
-        return value.func
-    return None if kind is None else getattr(value, kind)
-
-
-def _plain_list(values: Any) -> List[Any]:
-    for kind in ("s", "i", "f", "b", "type", "tensor", "func"):
-        if len(getattr(values, kind)):
-            return list(getattr(values, kind))
-    return [_shape(shape) for shape in values.shape]
-
-
-def _shape(shape: Any) -> Optional[List[Optional[int]]]:
-    if shape.unknown_rank:
-        return None
-    return [None if axis.size < 0 else int(axis.size) for axis in shape.dim]

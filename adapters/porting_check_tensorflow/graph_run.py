@@ -7,18 +7,19 @@ optimised: what runs are the graph's own operators with their own kernels. Branc
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+import functools
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from porting_check.neutral.errors import PortingError, RunError
-from porting_check_tensorflow.graph_body import (
+from porting_check_tensorflow.graph_body import Body, Library
+from porting_check_tensorflow.graph_loops import Loop
+from porting_check_tensorflow.graph_parts import (
     ARGUMENTS,
     BRANCHES,
     CALLS,
-    Body,
-    Library,
     Operation,
     Ref,
     attributes_of,
@@ -55,12 +56,22 @@ class Watcher:
         """A constant of the graph, under its path."""
         return Held(tensor)
 
+    def held(self, name: str, tensor: Any) -> Held:
+        """The value of a TensorFlow 1 variable."""
+        return Held(tensor)
+
     def read(self, name: str, handle: Held, tensor: Any) -> Held:
         """The value of a variable."""
         return Held(tensor)
 
     def ran(
-        self, name: str, op_type: str, attributes: Dict[str, Any], inputs: Sequence[Held], outputs: Sequence[Any], why: str
+        self,
+        name: str,
+        op_type: str,
+        attributes: Dict[str, Any],
+        inputs: Sequence[Held],
+        outputs: Sequence[Any],
+        why: str,
     ) -> List[Held]:
         """An operator ran; ``why`` is set when it stands for more than itself and must stay opaque."""
         return [Held(tensor) for tensor in outputs]
@@ -72,33 +83,36 @@ class Runner:
     Args:
         library: the functions that may be called.
         watcher: is told of every operator.
+        held: values of TensorFlow 1 variables by name, which exist inside their own graph only.
     """
 
-    def __init__(self, library: Library, watcher: Watcher) -> None:
-        self._library, self._watcher = library, watcher
+    def __init__(self, library: Library, watcher: Watcher, held: Optional[Mapping[str, Any]] = None) -> None:
+        self._library, self._watcher, self._held = library, watcher, dict(held or {})
         self._registered = False
 
-    def run(self, body: Body, arguments: Sequence[Held], path: str = "") -> List[Held]:
+    def run(self, body: Body, arguments: Sequence[Optional[Held]], path: str = "") -> List[Held]:
         """Run a body on these arguments; returns its results.
 
         Args:
             body: what to run.
-            arguments: one for each of the body's.
+            arguments: one for each of the body's; ``None`` for a placeholder that has a default.
             path: what the names of its operators begin with.
 
         Raises:
             RunError: an operator raised.
         """
-        held: Dict[Ref, Held] = {Ref(name): value for name, value in zip(body.arguments, arguments)}
-        left, dead = body.uses(), set()
-        given = set(body.arguments)
+        pairs = zip(body.arguments, arguments)
+        held: Dict[Ref, Held] = {Ref(name): value for name, value in pairs if value is not None}
+        left, dead, given = body.uses(), set(), {ref.name for ref in held}
         for operation in body.operations:
             if operation.name in given:
                 continue
             inputs = [self._taken(held, ref, path) for ref in operation.inputs]
-            outputs = self._step(operation, inputs, path, bool(dead.intersection(operation.controls)))
-            if all(output.dead for output in outputs) and (outputs or any(value.dead for value in inputs)):
+            if self._skipped(operation, inputs, dead):
                 dead.add(operation.name)
+                outputs = [Held(None) for _ in range(operation.outputs)]
+            else:
+                outputs = self._step(operation, inputs, path)
             held.update((Ref(operation.name, index), output) for index, output in enumerate(outputs))
             self._free(operation, held, left)
         return [self._taken(held, ref, path) for ref in body.results]
@@ -106,8 +120,17 @@ class Runner:
     @staticmethod
     def _taken(held: Dict[Ref, Held], ref: Ref, path: str) -> Held:
         if ref not in held:
-            raise RunError(f"the graph reads output {ref.index} of {path}{ref.name}, which nothing made: it is damaged")
+            raise RunError(
+                f"the graph reads output {ref.index} of {path}{ref.name}, which nothing made: it is damaged"
+            )
         return held[ref]
+
+    @staticmethod
+    def _skipped(operation: Operation, inputs: Sequence[Held], dead: Set[str]) -> bool:
+        """Whether an operation is on the branch not taken; a Merge waits for the other branch."""
+        if operation.op_type in ("Merge", "RefMerge"):
+            return all(value.dead for value in inputs)
+        return any(value.dead for value in inputs) or not dead.isdisjoint(operation.controls)
 
     @staticmethod
     def _free(operation: Operation, held: Dict[Ref, Held], left: Dict[Ref, int]) -> None:
@@ -120,17 +143,18 @@ class Runner:
             if Ref(operation.name, index) not in left:
                 held.pop(Ref(operation.name, index), None)
 
-    def _step(self, operation: Operation, inputs: List[Held], path: str, dead: bool) -> List[Held]:
+    def _step(self, operation: Operation, inputs: List[Held], path: str) -> List[Held]:
         name = path + operation.name
         if operation.op_type in ("Merge", "RefMerge"):
-            return self._merge(inputs)
-        if dead or any(value.dead for value in inputs):
-            return [Held(None) for _ in range(operation.outputs)]
+            chosen = next(index for index, value in enumerate(inputs) if not value.dead)
+            return [inputs[chosen], Held(tf.constant(chosen, tf.int32))]
         if operation.op_type in ("Switch", "RefSwitch"):
             chosen = int(bool(inputs[1].tensor.numpy()))
             return [inputs[0] if side == chosen else Held(None) for side in (0, 1)]
         if operation.op_type in ARGUMENTS:
             raise RunError(f"the placeholder {name!r} has no value: give it as an input of this name")
+        if name in self._held:
+            return [self._watcher.held(name, self._held[name])]
         if operation.op_type == "Const":
             return [self._watcher.constant(name, constant_of(operation))]
         if operation.op_type in SILENT:
@@ -139,14 +163,6 @@ class Runner:
         if entered is not None:
             return self.run(self._library.body(entered[0]), entered[1], inner_path(path, operation))
         return self._execute(operation, inputs, name)
-
-    @staticmethod
-    def _merge(inputs: Sequence[Held]) -> List[Held]:
-        """The one input that is alive, and its number."""
-        for index, value in enumerate(inputs):
-            if not value.dead:
-                return [value, Held(tf.constant(index, tf.int32))]
-        return [Held(None), Held(None)]
 
     def _entered(self, operation: Operation, inputs: List[Held]) -> Optional[Tuple[str, List[Held]]]:
         """The function to enter, and its arguments; ``None`` for an operator that runs by itself."""
@@ -165,29 +181,39 @@ class Runner:
 
     def _only_compiled(self, function: str) -> bool:
         """Whether a function holds operators that exist under XLA only."""
-        return any(operation.op_type.startswith("Xla") for operation in self._library.body(function).operations)
+        return any(
+            operation.op_type.startswith("Xla") for operation in self._library.body(function).operations
+        )
 
     def _execute(self, operation: Operation, inputs: List[Held], name: str) -> List[Held]:
-        definition = self._library.definition(operation.op_type)
-        attributes = attributes_of(operation, definition)
-        functions = {f for f in named_functions(operation) if f in self._library}
-        if functions:
-            self._register()
         tensors = [value.tensor for value in inputs]
-        outputs = self._run_one(operation, tensors, attributes, name)
+        if isinstance(operation, Loop):
+            functions = self._library.functions.values()
+            outputs = self._guarded(operation, name, lambda: operation.run(tensors, functions))
+            return self._watcher.ran(name, "Loop", {}, inputs, outputs, "a loop of TensorFlow 1 runs whole")
+        attributes = attributes_of(operation, self._library.definition(operation.op_type))
+        called = sorted(function for function in named_functions(operation) if function in self._library)
+        if called:
+            self._register()
+        run = functools.partial(execute, operation.op_type, operation.outputs, tensors, attributes)
+        outputs = self._guarded(operation, name, run)
         if operation.op_type == "ReadVariableOp":
             return [self._watcher.read(name, inputs[0], outputs[0])]
-        why = f"{operation.op_type} runs the functions {sorted(functions)} whole" if functions else ""
+        why = f"{operation.op_type} runs the functions {', '.join(called)} whole" if called else ""
         return self._watcher.ran(name, operation.op_type, attributes, inputs, outputs, why)
 
-    def _run_one(self, operation: Operation, tensors: List[Any], attributes: Dict[str, Any], name: str) -> List[Any]:
+    @staticmethod
+    def _guarded(operation: Operation, name: str, run: Callable[[], List[Any]]) -> List[Any]:
+        """Errors of TensorFlow's, with the place where they came up."""
         try:
-            return execute(operation.op_type, operation.outputs, tensors, attributes)
+            return run()
         except PortingError:
             raise
         except Exception as error:
             first = (str(error).strip().splitlines() or [""])[0]
-            raise RunError(f"the model raised {type(error).__name__} in {name} ({operation.op_type}): {first}") from error
+            raise RunError(
+                f"the model raised {type(error).__name__} in {name} ({operation.op_type}): {first}"
+            ) from error
 
     def _register(self) -> None:
         """Make the library's functions known to eager TensorFlow, which runs loops by their names."""

@@ -9,6 +9,7 @@ from typing import Any, Iterator
 
 from porting_check.neutral.errors import ModelError
 
+OWN = "build the model in a Python file and give file.py:function"
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -26,7 +27,9 @@ def load_keras(path: str) -> Any:
             import keras
 
             return keras.models.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises anything, from KeyError to UnicodeDecodeError, on a damaged file
+        except (
+            Exception
+        ) as error:  # Keras raises anything, from KeyError to UnicodeDecodeError, on a damaged file
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             hint = _hint(str(error))
             raise ModelError(f"Keras cannot load {path!r}: {type(error).__name__}: {first}{hint}") from error
@@ -46,18 +49,24 @@ def _check_kind(path: str) -> None:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
         if "config.json" not in names:
-            raise ModelError(f"{path!r} is no .keras file: the archive holds no config.json but {sorted(names)[:5]}")
+            raise ModelError(
+                f"{path!r} is no .keras file: the archive holds no config.json but {sorted(names)[:5]}"
+            )
     elif start != HDF5:
         raise ModelError(f"{path!r} is no HDF5 file (truncated, or of another kind)")
 
 
 def _hint(message: str) -> str:
     if "safe_mode" in message or "unsafe_deserialization" in message or "lambda" in message.lower():
-        return ". The file holds Python code (a Lambda layer): build the model in a Python file and give file.py:function"
+        return f". The file holds Python code (a Lambda layer): {OWN}"
     if "No model config" in message or "No model found" in message:
-        return ". The file holds weights only: build the model in a Python file, load the weights there, and give file.py:function"
-    if "custom_objects" in message or "register_keras_serializable" in message or "Could not locate class" in message:
-        return ". The model has classes of its own: build it in a Python file and give file.py:function"
+        return ". The file holds weights only: load them where the model is built, in a file.py:function"
+    if (
+        "custom_objects" in message
+        or "register_keras_serializable" in message
+        or "Could not locate class" in message
+    ):
+        return f". The model has classes of its own: {OWN}"
     return ""
 
 

@@ -1,8 +1,8 @@
 """Recording a live Keras model: layers through ``Layer.__call__``, operators between them through callbacks.
 
-The topmost layer of a known, unmodified library class becomes one record, and what runs inside it is not recorded. All
-other layers (models, a user's own, library layers without a description) are entered: the operators that they run become
-records under the layer's path.
+The topmost layer of a known, unmodified library class becomes one record, and what runs inside it is not
+recorded. All other layers (models, a user's own, library layers without a description) are entered: the
+operators that they run become records under the layer's path.
 """
 
 from __future__ import annotations
@@ -25,10 +25,18 @@ from porting_check_tensorflow.calling import call_model
 from porting_check_tensorflow.described import Described, Operand
 from porting_check_tensorflow.flavours import is_library, layer_classes
 from porting_check_tensorflow.operators import BOOKKEEPING, PASS_THROUGH, describe_operator, plain_attributes
-from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribed, Sketch
-from porting_check_tensorflow.trees import array_of, flatten, is_eager, is_numeric, is_tensor, replace, tensors
+from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribedError, Sketch
+from porting_check_tensorflow.trees import (
+    array_of,
+    flatten,
+    is_eager,
+    is_numeric,
+    is_tensor,
+    replace,
+    tensors,
+)
 from porting_check_tensorflow.values import Values
-from porting_check_tensorflow.weights import is_model, join, preserved
+from porting_check_tensorflow.weights import is_model, join, layers_by_path, preserved
 
 
 def record(model: Any, inputs: Inputs, sink: Sink) -> None:
@@ -71,6 +79,7 @@ class Recorder:
         self._thread = threading.get_ident()
         self._calls: Dict[str, int] = collections.defaultdict(int)
         self._owners: Dict[str, List[Any]] = collections.defaultdict(list)
+        self._structure: Dict[int, str] = {}
         self._failed_in: Optional[str] = None
         self.error: Optional[PortingError] = None
 
@@ -106,7 +115,9 @@ class Recorder:
         """Wrap the call methods of every Keras that is loaded, and see the operators, for the duration."""
         with contextlib.ExitStack() as stack:
             for layer, operation in layer_classes(self.model):
-                stack.enter_context(_wrapped(layer, self._layer_called if operation else self._old_layer_called))
+                stack.enter_context(
+                    _wrapped(layer, self._layer_called if operation else self._old_layer_called)
+                )
                 if operation is not None:
                     stack.enter_context(_wrapped(operation, self._operation_called))
             stack.enter_context(callbacks.opened_functions(lambda: self._listens()))
@@ -114,7 +125,10 @@ class Recorder:
             yield
 
     def _listens(self, *structures: Any) -> bool:
-        """Whether a call is part of the run: this thread, eager, not inside a described layer, no symbolic tensors."""
+        """Whether a call is part of the run.
+
+        This thread, eager, not inside a described layer, no symbolic tensors.
+        """
         if self._muted or threading.get_ident() != self._thread or tf.inside_function():
             return False
         return _live(structures)
@@ -132,18 +146,37 @@ class Recorder:
             self.scopes.pop()
 
     def _path(self, layer: Any) -> str:
-        """The path of a layer that is called here; other layers of the same path get ``~2``, ``~3``, …"""
+        """The path of a layer that is called here; other layers of the same path get ``~2``, ``~3``, …."""
         if not self.scopes and is_model(layer):
             return ""
         path = join(*self.scopes[-1:], str(layer.name))
+        known = self._known_path(layer)
+        if known.partition("~")[0] == path.partition("~")[0] and known.rpartition("/")[0] == join(
+            *self.scopes[-1:]
+        ):
+            return known
         owners = self._owners[path]
         if not any(owner is layer for owner in owners):
             owners.append(layer)
         number = next(index for index, owner in enumerate(owners) if owner is layer)
         return path if number == 0 else f"{path}~{number + 1}"
 
+    def _known_path(self, layer: Any) -> str:
+        """Where the model holds a layer: parameters are named so.
+
+        Looked up again for layers made while the model runs.
+        """
+        if id(layer) not in self._structure:
+            found = {id(inner): path for path, inner in layers_by_path(self.model).items()}
+            self._structure.update(found)
+            self._structure.setdefault(id(layer), "")
+        return self._structure[id(layer)]
+
     def _layer_called(self, original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Keras 3: ``Layer.__call__`` gives the path; the arguments are final only in ``Operation.__call__``."""
+        """Keras 3: ``Layer.__call__`` gives the path.
+
+        The arguments are final only in ``Operation.__call__``.
+        """
         if not self._listens(args, kwargs):
             return original(layer, *args, **kwargs)
         muted = self._muted
@@ -153,7 +186,9 @@ class Recorder:
         finally:
             self._muted = muted
 
-    def _operation_called(self, original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
+    def _operation_called(
+        self, original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         """Keras 3: what every layer and every ``keras.ops`` node of a functional model goes through."""
         if not self._listens(args, kwargs):
             return original(operation, *args, **kwargs)
@@ -162,7 +197,9 @@ class Recorder:
                 return original(operation, *args, **kwargs)
         output = self._described(original, operation, args, kwargs)
         if getattr(operation, "activity_regularizer", None) is not None:
-            self._muted += 1  # until ``Layer.__call__`` ends: it computes a loss, which is not part of the inference
+            self._muted += (
+                1  # until ``Layer.__call__`` ends: it computes a loss, which is not part of the inference
+            )
         return output
 
     def _old_layer_called(self, original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -206,7 +243,7 @@ class Recorder:
         sketch, reason = Sketch(), ""
         try:
             describer(call, sketch)
-        except NotDescribed as error:
+        except NotDescribedError as error:
             reason = f"{type(layer).__name__}: {error}"
         except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             # A describer that does not know this version of Keras must not stop the recording.
@@ -221,7 +258,9 @@ class Recorder:
         self._calls[name] += 1
         return name, number
 
-    def _emit(self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str = "") -> None:
+    def _emit(
+        self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str = ""
+    ) -> None:
         """Store the values of a record and append it."""
         try:
             self._write(identity, operator, sketch, reason, location)
@@ -229,7 +268,9 @@ class Recorder:
             self.error = error
             raise
 
-    def _write(self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str) -> None:
+    def _write(
+        self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str
+    ) -> None:
         name, number = identity
         prefix = name if number == 0 else f"{name}#{number}"
         inputs = [_port(link, self.values.use(link.value)) for link in sketch.inputs]
@@ -253,7 +294,9 @@ class Recorder:
 
     # Operators
 
-    def _operator_ran(self, op_type: str, inputs: Sequence[Any], attributes: Any, outputs: Sequence[Any]) -> None:
+    def _operator_ran(
+        self, op_type: str, inputs: Sequence[Any], attributes: Any, outputs: Sequence[Any]
+    ) -> None:
         if self._muted or threading.get_ident() != self._thread or not all(map(is_tensor, inputs)):
             return
         if op_type == "ReadVariableOp":
@@ -330,22 +373,25 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def _wrapped(kind: type, around: Callable[..., Any]) -> Iterator[None]:
+def _wrapped(kind: Any, around: Callable[..., Any]) -> Iterator[None]:
     """Replace ``kind.__call__`` by ``around(original, self, …)`` for the duration."""
-    original: Any = kind.__call__  # type: ignore[operator]
+    original: Any = kind.__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return around(original, self, *args, **kwargs)
 
-    kind.__call__ = call  # type: ignore[operator]
+    kind.__call__ = call
     try:
         yield
     finally:
-        kind.__call__ = original  # type: ignore[operator]
+        kind.__call__ = original
 
 
 def _live(value: Any) -> bool:
-    """Whether nothing in the arguments is symbolic: a graph's tensor, or a ``KerasTensor`` of a model being built."""
+    """Whether nothing in the arguments is symbolic.
+
+    A graph's tensor, or a ``KerasTensor`` of a model being built.
+    """
     if isinstance(value, (list, tuple)):
         return all(map(_live, value))
     if isinstance(value, dict):
@@ -385,7 +431,11 @@ def _location() -> str:
         module = str(frame.f_globals.get("__name__", ""))
         if module == __name__ and frame.f_code.co_name == "record":
             return ""
-        if not is_library(module) and module.split(".")[0] not in ("tensorflow", "porting_check_tensorflow", "contextlib"):
+        if not is_library(module) and module.split(".")[0] not in (
+            "tensorflow",
+            "porting_check_tensorflow",
+            "contextlib",
+        ):
             return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

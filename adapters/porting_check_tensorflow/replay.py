@@ -15,11 +15,13 @@ from porting_check_tensorflow.trees import array_of, tensors
 from porting_check_tensorflow.weights import layers_by_path, preserved
 
 
-def replay(model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool = False) -> Tuple[np.ndarray, ...]:
+def replay(
+    model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool = False
+) -> Tuple[np.ndarray, ...]:
     """Run the layer of this path on these inputs; gives its output tensors in order.
 
-    For float64 a copy is rebuilt from the layer's configuration with dtype float64 and the layer's weights; the model's own layer
-    is not touched.
+    For float64 a copy is rebuilt from the layer's configuration with dtype float64 and the layer's weights;
+    the model's own layer is not touched.
 
     Raises:
         UnsupportedNode: no layer of that path, or it cannot be rebuilt or called on these inputs.
@@ -27,7 +29,9 @@ def replay(model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool
     layers = layers_by_path(model)
     path = re.sub(r"#\d+$", "", name)
     if path not in layers:
-        raise UnsupportedNode(f"model {model.name!r} has no layer {path!r} to run alone; operators between layers have none")
+        raise UnsupportedNode(
+            f"model {model.name!r} has no layer {path!r} to run alone; operators between layers have none"
+        )
     layer = layers[path]
     try:
         if float64:
@@ -64,7 +68,9 @@ def doubled(layer: Any, inputs: Sequence[np.ndarray]) -> Any:
         raise UnsupportedNode(f"layer {layer.name!r} rebuilt from its configuration has other weights")
     copy.set_weights([array_of(weight).astype(np.float64) for weight in layer.weights])
     if major(layer) >= 3 and str(copy.compute_dtype) != "float64":
-        raise UnsupportedNode(f"layer {layer.name!r} rebuilt in float64 still computes in {copy.compute_dtype}")
+        raise UnsupportedNode(
+            f"layer {layer.name!r} rebuilt in float64 still computes in {copy.compute_dtype}"
+        )
     return copy
 
 

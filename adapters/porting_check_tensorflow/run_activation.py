@@ -28,7 +28,7 @@ def celu(x: tf.Tensor, alpha: float) -> tf.Tensor:
 
 
 def selu(x: tf.Tensor, alpha: float, gamma: float) -> tf.Tensor:
-    """``gamma * elu(x, alpha)``; TensorFlow's own selu fixes both at more digits than ONNX's defaults have."""
+    """``gamma * elu(x, alpha)``; TensorFlow's own selu fixes both at more digits than ONNX's have."""
     return like(gamma, x) * elu(x, alpha)
 
 

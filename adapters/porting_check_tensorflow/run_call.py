@@ -41,7 +41,7 @@ ONNX_DTYPES: Dict[int, str] = {
 """``TensorProto.DataType`` by number; strings are not tensors here."""
 
 REDUCED = (tf.float16, tf.bfloat16)
-WIDENED = (tf.bool, tf.uint8, tf.int8, tf.uint16, tf.int16, tf.uint32, tf.int32, tf.uint64)
+WIDENED = (tf.uint8, tf.int8, tf.uint16, tf.int16, tf.uint32, tf.int32, tf.uint64)
 """Types for which some operators have no kernel; they are then computed in int64 and wrapped back."""
 
 PACKED = {"int4": tf.int8, "uint4": tf.uint8, "int2": tf.int8, "uint2": tf.uint8}
@@ -52,13 +52,14 @@ BITS = ("float4_e2m1fn", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
 
 
 class Typed(NamedTuple):
-    """A result of a dtype that TensorFlow has no kernels for: integers, or a float's bits; with its numpy name."""
+    """A result of a dtype without kernels: integers, or a float's bits; with its numpy name."""
 
     tensor: tf.Tensor
     dtype: str
 
 
-Result = Union[tf.Tensor, Typed, Sequence[Union[tf.Tensor, Typed]]]
+Single = Union[tf.Tensor, Typed]
+Result = Union[Single, Sequence[Single]]
 
 
 class Call:
@@ -106,7 +107,9 @@ class Call:
     def numbers(self, index: int) -> Optional[List[float]]:
         """An input as Python floats, ``None`` when absent."""
         tensor = self.input(index)
-        return None if tensor is None else [float(value) for value in tf.reshape(tensor, [-1]).numpy().tolist()]
+        return (
+            None if tensor is None else [float(value) for value in tf.reshape(tensor, [-1]).numpy().tolist()]
+        )
 
     def number(self, index: int, default: float) -> float:
         """A scalar input as a Python float."""
@@ -207,7 +210,9 @@ def to_array(result: Union[tf.Tensor, Typed]) -> np.ndarray:
     return np.array(low.numpy()).view(numpy_dtype(result.dtype))
 
 
-def widen(tensors: Sequence[Optional[tf.Tensor]]) -> Tuple[List[Optional[tf.Tensor]], Optional[tf.DType]]:
+def widen(
+    tensors: Sequence[Optional[tf.Tensor]],
+) -> Tuple[List[Optional[tf.Tensor]], Optional[tf.DType]]:
     """Narrow integers as int64, and the type to wrap results back to (that of the first one widened).
 
     Raises:

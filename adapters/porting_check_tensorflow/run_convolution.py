@@ -55,12 +55,19 @@ def convolve(call: Call, x: tf.Tensor, weight: tf.Tensor, bias: Optional[tf.Tens
     group = call.get("group", 1)
     if dims == 3:
         result = _grouped_3d(last, kernel_last(weight), windows, group)
-    elif dims == 2 and group == x.shape[1] > 1 and len(set(windows.strides)) == 1 and set(windows.dilations) == {1}:
+    elif (
+        dims == 2
+        and group == x.shape[1] > 1
+        and len(set(windows.strides)) == 1
+        and set(windows.dilations) == {1}
+    ):
         result = _depthwise(last, weight, windows, group)
     else:
         function = tf.nn.conv1d if dims == 1 else tf.nn.conv2d
         steps = {"stride": windows.strides[0]} if dims == 1 else {"strides": list(windows.strides)}
-        result = function(last, kernel_last(weight), padding="VALID", dilations=list(windows.dilations), **steps)
+        result = function(
+            last, kernel_last(weight), padding="VALID", dilations=list(windows.dilations), **steps
+        )
     return channels_first(result if bias is None else tf.nn.bias_add(result, bias))
 
 
@@ -72,7 +79,7 @@ def _depthwise(x: tf.Tensor, weight: tf.Tensor, windows: Windows, group: int) ->
 
 
 def _grouped_3d(x: tf.Tensor, kernel: tf.Tensor, windows: Windows, group: int) -> tf.Tensor:
-    """Three dimensions: group by group, and dilated ones in steps of one, of which the stride then keeps some."""
+    """Three dimensions: group by group; dilated ones in steps of one, of which the stride keeps some."""
     results = []
     for part, piece in zip(tf.split(x, group, axis=-1), tf.split(kernel, group, axis=-1)):
         if set(windows.dilations) == {1}:
@@ -94,7 +101,10 @@ def spread_kernel(weight: tf.Tensor, dilations: Sequence[int]) -> tf.Tensor:
         if step == 1:
             continue
         shape = sizes(weight)
-        apart = tf.pad(tf.expand_dims(weight, axis + 1), [(0, 0)] * (axis + 1) + [(0, step - 1)] + [(0, 0)] * (rank(weight) - axis - 1))
+        apart = tf.pad(
+            tf.expand_dims(weight, axis + 1),
+            [(0, 0)] * (axis + 1) + [(0, step - 1)] + [(0, 0)] * (rank(weight) - axis - 1),
+        )
         joined = tf.reshape(apart, shape[:axis] + [shape[axis] * step] + shape[axis + 1 :])
         weight = joined[(slice(None),) * axis + (slice(0, (shape[axis] - 1) * step + 1),)]
     return weight
@@ -112,7 +122,9 @@ def transpose_convolve(
     for part, piece in zip(tf.split(x, group, axis=1), tf.split(weight, group, axis=0)):
         shape = [sizes(x)[0], *full, sizes(piece)[1]]
         function = TRANSPOSED[rank(x) - 2]
-        parts.append(function(channels_last(part), kernel_last(piece), shape, list(geometry.strides), "VALID"))
+        parts.append(
+            function(channels_last(part), kernel_last(piece), shape, list(geometry.strides), "VALID")
+        )
     whole = tf.concat(parts, axis=-1)
     cropped = pad_spatial(channels_first(whole), -geometry.crop)
     return cropped if bias is None else cropped + tf.reshape(bias, [-1] + [1] * (rank(x) - 2))
@@ -134,7 +146,9 @@ def column_to_image(call: Call) -> Result:
     grid = convolution_output_sizes(image, padding, block, strides, dilations)
     full = full_output_sizes(grid, block, strides, dilations)
     channels = sizes(x)[1] // cells
-    kernel = tf.tile(tf.reshape(tf.eye(cells, dtype=x.dtype), [cells, 1, *block]), [channels] + [1] * (dims + 1))
+    kernel = tf.tile(
+        tf.reshape(tf.eye(cells, dtype=x.dtype), [cells, 1, *block]), [channels] + [1] * (dims + 1)
+    )
     ends = tuple(whole - size - begin for whole, size, begin in zip(full, image, padding.begins))
     geometry = Transposed(tuple(strides), tuple(dilations), Padding(padding.begins, ends))
     return transpose_convolve(call, tf.reshape(x, [sizes(x)[0], -1, *grid]), kernel, None, geometry, channels)

@@ -7,7 +7,7 @@ from typing import Callable, Dict
 
 import tensorflow as tf
 
-from porting_check_tensorflow.run_call import Call, Handler, Result, like
+from porting_check_tensorflow.run_call import REDUCED, Call, Handler, Result, like
 
 Unary = Callable[[tf.Tensor], tf.Tensor]
 Binary = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -47,12 +47,21 @@ def _negative(x: tf.Tensor) -> tf.Tensor:
     return (x < 0) | ((x == 0) & (1 / x < 0))
 
 
+def _truncated(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """The remainder with the dividend's sign; half precision goes through float32, which is exact."""
+    if not a.dtype.is_floating:
+        return tf.truncatemod(a, b)
+    wide = [tf.cast(x, tf.float32) if x.dtype in REDUCED else x for x in (a, b)]
+    result = tf.cast(tf.truncatemod(*wide), a.dtype)
+    whole = tf.math.is_inf(b) & tf.math.is_finite(a)
+    return tf.where(whole, tf.broadcast_to(a, result.shape), result)
+
+
 def modulo(call: Call) -> Result:
-    """ONNX Mod: the sign of the divisor, or of the dividend with ``fmod``; both exact for infinite divisors."""
+    """ONNX Mod: the sign of the divisor, or of the dividend with ``fmod``; infinite divisors too."""
     a, b = call.x, call.need(1)
     if call.get("fmod", 0):
-        result = tf.truncatemod(a, b)
-        return tf.where(tf.math.is_inf(b) & tf.math.is_finite(a), a + 0 * result, result) if a.dtype.is_floating else result
+        return _truncated(a, b)
     result = tf.math.floormod(a, b)
     if not a.dtype.is_floating:
         return result

@@ -40,7 +40,9 @@ def einsum(call: Call) -> Result:
     """ONNX Einsum, as ``tf.einsum``; an output that is not named holds the letters met once, in order."""
     equation = call.get("equation").replace(" ", "")
     if "->" not in equation:
-        letters = sorted(letter for letter in set(equation) if letter.isalpha() and equation.count(letter) == 1)
+        letters = sorted(
+            letter for letter in set(equation) if letter.isalpha() and equation.count(letter) == 1
+        )
         equation += "->" + ("..." if "..." in equation else "") + "".join(letters)
     return tf.einsum(equation, *call.present())
 

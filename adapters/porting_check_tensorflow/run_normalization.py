@@ -33,7 +33,10 @@ def batch_normalization(call: Call) -> Result:
     if not training:
         return result
     keep = call.get("momentum", 0.9)
-    moved = [old * keep + tf.cast(new, old.dtype) * (1 - keep) for old, new in ((mean, seen_mean), (variance, seen_variance))]
+    moved = [
+        old * keep + tf.cast(new, old.dtype) * (1 - keep)
+        for old, new in ((mean, seen_mean), (variance, seen_variance))
+    ]
     return (result, *moved)
 
 
@@ -88,8 +91,8 @@ def rms_normalization(call: Call) -> Result:
 def local_response_normalization(call: Call) -> Result:
     """ONNX LRN: TensorFlow's own for float32 and an odd size, else its formula.
 
-    ``tf.nn.local_response_normalization`` has no float64 and only windows that reach equally far both ways; its
-    alpha is per channel of the window, ONNX's is for the whole window.
+    ``tf.nn.local_response_normalization`` has no float64, and only windows that reach equally far both
+    ways; its alpha is per channel of the window, ONNX's is for the whole window.
     """
     x, size = call.x, call.get("size")
     alpha, beta, bias = call.get("alpha", 1e-4), call.get("beta", 0.75), call.get("bias", 1.0)

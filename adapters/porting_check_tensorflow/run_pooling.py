@@ -148,7 +148,9 @@ def _adaptive(reduce: Callable[..., tf.Tensor]) -> Handler:
         for axis, count in enumerate(wanted, start=2):
             size = sizes(x)[axis]
             cuts = [(index * size // count, -(-(index + 1) * size // count)) for index in range(count)]
-            x = tf.concat([reduce(tf.gather(x, range(*cut), axis=axis), axis=axis, keepdims=True) for cut in cuts], axis)
+            x = tf.concat(
+                [reduce(tf.gather(x, range(*cut), axis=axis), axis=axis, keepdims=True) for cut in cuts], axis
+            )
         return x
 
     return pool

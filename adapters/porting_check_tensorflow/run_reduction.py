@@ -37,12 +37,17 @@ def _through_float(function: Reduce) -> Reduce:
     return reduce
 
 
+def _extreme(function: Reduce, logical: Reduce) -> Reduce:
+    """Maximum or minimum; of booleans, whether any or all hold."""
+    return lambda x, axes, keep: (logical if x.dtype == tf.bool else function)(x, axes, keep)
+
+
 REDUCTIONS: Dict[str, Reduce] = {
     "ReduceSum": tf.reduce_sum,
     "ReduceMean": _mean,
     "ReduceProd": tf.reduce_prod,
-    "ReduceMax": tf.reduce_max,
-    "ReduceMin": tf.reduce_min,
+    "ReduceMax": _extreme(tf.reduce_max, tf.reduce_any),
+    "ReduceMin": _extreme(tf.reduce_min, tf.reduce_all),
     "ReduceL1": lambda x, axes, keep: tf.reduce_sum(tf.abs(x), axes, keep),
     "ReduceL2": _through_float(_euclid),
     "ReduceSumSquare": lambda x, axes, keep: tf.reduce_sum(x * x, axes, keep),
@@ -84,7 +89,9 @@ def top(call: Call) -> Result:
     order = tf.gather(order, tf.range(k), axis=axis)
     moved = axis % rank(call.x)
     perm = [at for at in range(rank(call.x)) if at != moved] + [moved]
-    values = tf.gather(tf.transpose(call.x, perm), tf.transpose(order, perm), axis=-1, batch_dims=rank(call.x) - 1)
+    values = tf.gather(
+        tf.transpose(call.x, perm), tf.transpose(order, perm), axis=-1, batch_dims=rank(call.x) - 1
+    )
     back = [perm.index(at) for at in range(rank(call.x))]
     return tf.transpose(values, back), tf.cast(order, tf.int64)
 
@@ -118,9 +125,15 @@ def unique(call: Call) -> Result:
     count = sizes(counts)[0]
     first = tf.math.unsorted_segment_min(tf.range(sizes(x)[dim], dtype=tf.int64), inverse, count)
     if call.get("sorted", 1):
-        rows = tf.reshape(tf.transpose(values, [dim, *[at for at in range(rank(x)) if at != dim]]), [count, -1])
+        rows = tf.reshape(
+            tf.transpose(values, [dim, *[at for at in range(rank(x)) if at != dim]]), [count, -1]
+        )
         order = _lexical_order(rows)
-        values, first, counts = tf.gather(values, order, axis=dim), tf.gather(first, order), tf.gather(counts, order)
+        values, first, counts = (
+            tf.gather(values, order, axis=dim),
+            tf.gather(first, order),
+            tf.gather(counts, order),
+        )
         inverse = tf.gather(tf.cast(tf.argsort(order), tf.int64), inverse)
     return values, first, inverse, counts
 

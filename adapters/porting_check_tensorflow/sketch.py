@@ -17,7 +17,7 @@ ACTIVATIONS = {1: ("NLC", "NCL"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 """Channels-last and channels-first (canonical) layouts of activations, by number of spatial axes."""
 
 
-class NotDescribed(Exception):
+class NotDescribedError(Exception):
     """Why one call of a layer cannot be put into nodes; becomes the reason of an opaque record."""
 
 
@@ -54,11 +54,11 @@ class LayerCall:
         """The first argument, which must be one tensor.
 
         Raises:
-            NotDescribed: it is something else.
+            NotDescribedError: it is something else.
         """
         first = next(iter(self.arguments.values()), None)
         if not is_tensor(first):
-            raise NotDescribed(f"its input is a {type(first).__name__}, not one dense tensor")
+            raise NotDescribedError(f"its input is a {type(first).__name__}, not one dense tensor")
         return first
 
     @property
@@ -67,14 +67,14 @@ class LayerCall:
         first = next(iter(self.arguments.values()), None)
         items = list(first) if isinstance(first, (list, tuple)) else [first]
         if not all(is_tensor(item) for item in items):
-            raise NotDescribed("one of its inputs is not a dense tensor")
+            raise NotDescribedError("one of its inputs is not a dense tensor")
         return items
 
     @property
     def y(self) -> Any:
         """The first tensor that came out."""
         if not self.outputs:
-            raise NotDescribed("it returned no dense tensor")
+            raise NotDescribedError("it returned no dense tensor")
         return self.outputs[0]
 
     @property
@@ -87,7 +87,10 @@ class LayerCall:
         return self.arguments.get(name)
 
     def mask(self, name: str = "mask", tensor: Any = None) -> Any:
-        """The mask that the layer saw: the argument, or what the tensor carries; ``None`` when it hides nothing."""
+        """The mask that the layer saw: the argument, or what the tensor carries.
+
+        ``None`` when it hides nothing.
+        """
         found = self.arguments.get(name)
         if found is None and self.keras < 3 and tensor is not None:
             found = getattr(tensor, "_keras_mask", None)
@@ -179,12 +182,12 @@ def spatial(call: LayerCall, ndim: int, tensor: Any = None) -> Tuple[str, str, L
     """Native layout, canonical layout and spatial sizes of a tensor of a layer with ``data_format``.
 
     Raises:
-        NotDescribed: the tensor has another rank.
+        NotDescribedError: the tensor has another rank.
     """
     tensor = call.x if tensor is None else tensor
     shape = [int(size) for size in tensor.shape]
     if len(shape) != ndim + 2:
-        raise NotDescribed(f"an input of rank {len(shape)} instead of {ndim + 2} is not described")
+        raise NotDescribedError(f"an input of rank {len(shape)} instead of {ndim + 2} is not described")
     last, first = ACTIVATIONS[ndim]
     if channels_first(call.layer):
         return first, first, shape[2:]

@@ -1,4 +1,7 @@
-"""What a Keras model says of its inputs before it runs: shapes, dtypes, layouts, sizes of embedding tables."""
+"""What a Keras model says of its inputs before it runs.
+
+Shapes, dtypes, layouts, sizes of embedding tables.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from porting_check.neutral.adapter import InputSpec
 from porting_check_tensorflow.calling import leaves, structure
+from porting_check_tensorflow.flavours import major
 from porting_check_tensorflow.sketch import ACTIVATIONS
 from porting_check_tensorflow.weights import layers_by_path
 
@@ -80,18 +84,26 @@ def _reached(tensor: Any) -> Iterator[Any]:
 def _consumers(tensor: Any) -> Iterator[Tuple[Any, Sequence[Any], Any]]:
     """``(operation, its outputs, the inner model's input)`` for all that read a symbolic tensor."""
     history = getattr(tensor, "_keras_history", None)
-    maker = getattr(history, "operation", None) or getattr(history, "layer", None)
+    maker = _first(history, "operation", "layer")
     for node in getattr(maker, "_outbound_nodes", None) or []:
-        operation = getattr(node, "operation", None) or getattr(node, "outbound_layer", None)
-        read = _flat(getattr(node, "input_tensors", None) or getattr(node, "keras_inputs", ()))
+        operation = _first(node, "operation", "outbound_layer")
+        read = _flat(_first(node, "input_tensors", "keras_inputs"))
         position = next((i for i, item in enumerate(read) if item is tensor), None)
         if position is None or operation is None:
             continue
-        made = _flat(getattr(node, "output_tensors", None) or getattr(node, "outputs", ()))
+        made = _flat(_first(node, "output_tensors", "outputs"))
         inner = None
         if hasattr(operation, "layers") and structure(operation) is not None:
             inner = list(leaves(structure(operation)).values())[position]
         yield operation, made, inner
+
+
+def _first(owner: Any, *names: str) -> Any:
+    """The first attribute that is there.
+
+    Keras 2 and 3 name them differently, and symbolic tensors have no truth.
+    """
+    return next((getattr(owner, name) for name in names if getattr(owner, name, None) is not None), None)
 
 
 def _flat(value: Any) -> List[Any]:
@@ -99,7 +111,11 @@ def _flat(value: Any) -> List[Any]:
 
 
 def _smallest_table(model: Any) -> Optional[int]:
-    tables = [int(layer.input_dim) for layer in layers_by_path(model).values() if type(layer).__name__ == "Embedding"]
+    tables = [
+        int(layer.input_dim)
+        for layer in layers_by_path(model).values()
+        if type(layer).__name__ == "Embedding"
+    ]
     return min(tables) if tables else None
 
 
@@ -117,7 +133,9 @@ def _build_shapes(model: Any) -> Dict[str, Tuple[Optional[int], ...]]:
     found: Dict[str, Tuple[Optional[int], ...]] = {}
     for key, shape in shapes.items():
         name = key[: -len("_shape")] if key.endswith("_shape") else key
-        found.update({name if path == "0" else f"{name}/{path}": s for path, s in leaves_of_shapes(shape).items()})
+        found.update(
+            {name if path == "0" else f"{name}/{path}": s for path, s in leaves_of_shapes(shape).items()}
+        )
     return found
 
 
@@ -150,12 +168,17 @@ def _built(model: Any, name: str, shape: Tuple[Optional[int], ...]) -> InputSpec
 
 
 def forced_training(model: Any) -> Tuple[str, ...]:
-    """Paths of layers that a functional model calls with ``training=True`` whatever its own mode is."""
-    found = []
+    """Paths of layers that a functional model of Keras 2 calls with ``training=True``, whatever its own mode.
+
+    Keras 3 calls them with the mode of the model; a ``training=True`` in the code of a subclassed model shows
+    only when it runs, and makes the record opaque.
+    """
+    found: List[str] = []
+    if major(model) >= 3:
+        return ()
     for path, layer in layers_by_path(model).items():
         for node in getattr(layer, "_inbound_nodes", None) or []:
-            arguments = getattr(node, "arguments", None)
-            kwargs = getattr(arguments, "kwargs", None) or getattr(node, "call_kwargs", None) or {}
+            kwargs = getattr(node, "call_kwargs", None) or {}
             if kwargs.get("training") is True and path not in found:
                 found.append(path)
     return tuple(found)

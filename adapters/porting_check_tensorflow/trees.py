@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def flatten(outputs: Any) -> Dict[str, Any]:
-    """Tensors of a nested structure by path: ``"0"``, ``"logits"``, ``"boxes/1"``; a single tensor is ``"0"``.
+    """Tensors of a nested structure by path: ``"0"``, ``"logits"``, ``"boxes/1"``; a lone tensor is ``"0"``.
 
     Example:
         >>> sorted(flatten({"boxes": [tf.zeros(1), tf.zeros(2)], "logits": tf.zeros(3)}))
@@ -81,8 +81,8 @@ def arguments(inputs: Mapping[str, Any]) -> Tuple[List[Any], Dict[str, Any]]:
 def array_of(tensor: Any) -> np.ndarray:
     """The value of an eager tensor or variable as numpy, without a copy where the memory is TensorFlow's own.
 
-    Tensors are immutable and TensorFlow copies a variable's buffer before it writes into one that is still referenced, so
-    the array never changes; it keeps the memory alive by itself.
+    Tensors are immutable and TensorFlow copies a variable's buffer before it writes into one that is still
+    referenced, so the array never changes; it keeps the memory alive by itself.
     """
     if not is_tensor(tensor):
         inner = getattr(tensor, "_value", tensor)

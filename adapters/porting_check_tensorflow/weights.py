@@ -20,7 +20,10 @@ def is_model(layer: Any) -> bool:
 
 
 def root_path(model: Any) -> str:
-    """What the paths of a model's layers begin with: nothing for a ``Model``, its name for a layer used alone."""
+    """What the paths of a model's layers begin with.
+
+    Nothing for a ``Model``, its name for a layer used alone.
+    """
     return "" if is_model(model) else str(model.name)
 
 
@@ -47,7 +50,8 @@ def layers_by_path(model: Any) -> Dict[str, Any]:
         if id(layer) in seen:
             continue
         seen.add(id(layer))
-        found[distinct(path, found)] = layer
+        path = distinct(path, found)
+        found[path] = layer
         waiting += [(join(path, str(inner.name)), inner) for inner in _held(layer)]
     return found
 
@@ -71,8 +75,8 @@ def distinct(name: str, taken: Mapping[str, Any]) -> str:
 def variables_by_name(model: Any) -> Dict[str, Any]:
     """Every weight by its layer's path and its own name: ``conv1/kernel``, ``lstm/lstm_cell/bias``.
 
-    These are the paths of the recording, not Keras' ``variable.path``, which names the model where a layer was built first and
-    is not unique. States of random generators are not weights.
+    These are the paths of the recording, not Keras' ``variable.path``, which names the model where a layer
+    was built first and is not unique. States of random generators are not weights.
     """
     wanted = {id(variable): variable for variable in getattr(model, "weights", [])}
     named: Dict[str, Any] = {}
@@ -87,7 +91,12 @@ def variables_by_name(model: Any) -> Dict[str, Any]:
 
 def _own(layer: Any) -> List[Any]:
     """The variables that a layer holds itself; the attributes have other names in Keras 2 and 3."""
-    lists = ("_trainable_variables", "_non_trainable_variables", "_trainable_weights", "_non_trainable_weights")
+    lists = (
+        "_trainable_variables",
+        "_non_trainable_variables",
+        "_trainable_weights",
+        "_non_trainable_weights",
+    )
     return [variable for name in lists for variable in getattr(layer, name, None) or []]
 
 
@@ -115,7 +124,9 @@ def read_parameters(model: Any) -> Dict[str, np.ndarray]:
         WeightsError: the model has no variables yet, because it was never built.
     """
     if getattr(model, "built", True) is False:
-        raise WeightsError(f"model {model.name!r} is not built: run it once (or call build) so that it has weights")
+        raise WeightsError(
+            f"model {model.name!r} is not built: run it once (or call build) so that it has weights"
+        )
     return {name: np.array(array_of(variable)) for name, variable in variables_by_name(model).items()}
 
 
@@ -128,11 +139,15 @@ def write_parameters(model: Any, parameters: Mapping[str, np.ndarray]) -> None:
     named = variables_by_name(model)
     unknown = sorted(set(parameters) - set(named))
     if unknown:
-        raise WeightsError(f"model {model.name!r} has no weights {unknown[:5]}; it has {sorted(named)[:8]}, …")
+        raise WeightsError(
+            f"model {model.name!r} has no weights {unknown[:5]}; it has {sorted(named)[:8]}, …"
+        )
     for name, array in parameters.items():
         expected = tuple(named[name].shape)
         if tuple(np.shape(array)) != expected:
-            raise WeightsError(f"weight {name!r} has shape {expected} in the model, but {np.shape(array)} was given")
+            raise WeightsError(
+                f"weight {name!r} has shape {expected} in the model, but {np.shape(array)} was given"
+            )
     for name, array in parameters.items():
         named[name].assign(np.asarray(array))
 
@@ -141,7 +156,8 @@ def write_parameters(model: Any, parameters: Mapping[str, np.ndarray]) -> None:
 def preserved(model: Any) -> Iterator[None]:
     """Put back whatever a run changed: states of layers and of random generators.
 
-    TensorFlow never writes into a buffer that is referenced, so an unchanged address means an unchanged variable.
+    TensorFlow never writes into a buffer that is referenced, so an unchanged address means an unchanged
+    variable.
     """
     states = (random.getstate(), np.random.get_state(), _tensorflow_generator().getstate())
     _forget_kernels()
@@ -177,11 +193,14 @@ def _tensorflow_generator() -> random.Random:
     from tensorflow.python.eager import context
 
     generator = getattr(context.context(), "_rng", None)
-    return generator if isinstance(generator, random.Random) else random.Random()
+    return generator if isinstance(generator, random.Random) else random.Random()  # noqa: S311
 
 
 def _forget_kernels() -> None:
-    """Start the kernels of random operators anew: with a global seed each counts its draws, and is kept by its seed."""
+    """Start the kernels of random operators anew.
+
+    With a global seed each counts its draws, and is kept by its seed.
+    """
     from tensorflow.python.eager import context
 
     if context.global_seed() is not None and hasattr(context.context(), "clear_kernel_cache"):

@@ -6,7 +6,7 @@ a region of it, or the other way round, or both are the same elements in another
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -48,29 +48,33 @@ def _bytes(tensor: torch.Tensor) -> np.ndarray:
     return (plain if width is None or plain.dtype == width else plain.view(width)).numpy()
 
 
-def describe_write(d: Draft, old: Ref, written: Ref) -> None:
-    """Nodes that make the other tensor's new value from its old one and from what was written.
+def describe_writes(d: Draft, old: Ref, writes: Sequence[Ref]) -> None:
+    """Nodes that make a tensor's new value from its old one and from what was written since, in order.
 
     Raises:
-        Undescribed: the two lie across each other in a way that no nodes are known for.
+        Undescribed: two tensors lie across each other in a way that no nodes are known for.
     """
-    if old.dtype != written.dtype:
-        d.refuse("into memory that another tensor reads as another dtype is not described")
+    value = d.port(old)
+    for written in writes:
+        if old.dtype != written.dtype:
+            d.refuse("into memory that another tensor reads as another dtype is not described")
+        value = _written(d, value, old, written)
+    d.give(value)
+
+
+def _written(d: Draft, value: str, old: Ref, written: Ref) -> str:
+    """The value after one write."""
     mine, theirs = old.tensor, written.tensor
     new = d.port(written, "written")
     if _same_elements(mine, theirs):
-        d.give(d.reshape(new, old.shape))
-        return
+        return d.reshape(new, old.shape)
     plan = region(theirs, mine)
     if plan is not None:
-        d.give(d.reshape(cut(d, new, plan), old.shape))
-        return
+        return d.reshape(cut(d, new, plan), old.shape)
     plan = region(mine, theirs)
     if plan is not None:
-        d.give(place(d, d.port(old), plan, d.reshape(new, plan.region)))
-        return
-    places = _places(d, mine, theirs)
-    d.give(place_flat(d, d.port(old), old.shape, places, new))
+        return place(d, value, plan, d.reshape(new, plan.region))
+    return place_flat(d, value, old.shape, _places(d, mine, theirs), new)
 
 
 def _same_elements(first: torch.Tensor, second: torch.Tensor) -> bool:

@@ -30,7 +30,9 @@ def watch(module: nn.Module, enter: Callable[..., Any], leave: Callable[..., Non
 
     def after(watched: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if states:
-            leave(watched, states.pop(), args, kwargs, output, sys.exc_info()[0] is not None and output is None)
+            leave(
+                watched, states.pop(), args, kwargs, output, sys.exc_info()[0] is not None and output is None
+            )
 
     try:
         first = module.register_forward_pre_hook(before, with_kwargs=True)

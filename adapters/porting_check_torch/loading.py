@@ -27,14 +27,20 @@ def load_model(path: str) -> Any:
         ModelError: no such file, a damaged one, a pickle of weights or of a module, or a kind that cannot be told.
     """
     if not os.path.isfile(path):
-        raise ModelError(f"{path!r} does not exist or is a folder; expected a file saved by torch.export.save or torch.jit.save")
+        raise ModelError(
+            f"{path!r} does not exist or is a folder; expected a file saved by torch.export.save or torch.jit.save"
+        )
     names = _names(path)
-    if any(name.endswith("constants.pkl") and "/code/" not in name for name in names) and _has(names, "/code/"):
+    if any(name.endswith("constants.pkl") and "/code/" not in name for name in names) and _has(
+        names, "/code/"
+    ):
         return _script(path)
     if _has(names, "/models/") or _has(names, "serialized_exported_program.json"):
         return _exported(path, names)
     if _has(names, "data.pkl"):
-        raise ModelError(f"{path!r} is a pickle: weights alone (state_dict) or a whole Python module. {INSTEAD}")
+        raise ModelError(
+            f"{path!r} is a pickle: weights alone (state_dict) or a whole Python module. {INSTEAD}"
+        )
     raise ModelError(f"{path!r} is a zip file, but neither an exported program nor TorchScript. {INSTEAD}")
 
 
@@ -45,7 +51,9 @@ def _names(path: str) -> List[str]:
             start = file.read(2)
         if start[:1] == b"\x80":
             raise ModelError(f"{path!r} is a pickle. {INSTEAD}")
-        raise ModelError(f"{path!r} is damaged or not a torch file: it is no zip archive (cut short?). {INSTEAD}")
+        raise ModelError(
+            f"{path!r} is damaged or not a torch file: it is no zip archive (cut short?). {INSTEAD}"
+        )
     with zipfile.ZipFile(path) as archive:
         return ["/" + name for name in archive.namelist()]
 
@@ -64,15 +72,23 @@ def _script(path: str) -> Any:
 def _exported(path: str, names: List[str]) -> Any:
     """Load an exported program with every pickle inside read as bare tensors or not at all."""
     if not hasattr(torch, "export"):
-        raise ModelError(f"{path!r} is an exported program; torch {torch.__version__} cannot load those (2.1 and later can)")
-    custom = [name for name in names if "/constants/" in name and ("custom_obj" in name or "opaque_obj" in name)]
+        raise ModelError(
+            f"{path!r} is an exported program; torch {torch.__version__} cannot load those (2.1 and later can)"
+        )
+    custom = [
+        name for name in names if "/constants/" in name and ("custom_obj" in name or "opaque_obj" in name)
+    ]
     if custom:
-        raise ModelError(f"{path!r} holds Python objects ({custom[0]}), which only unpickling could load; that is refused")
+        raise ModelError(
+            f"{path!r} holds Python objects ({custom[0]}), which only unpickling could load; that is refused"
+        )
     with _weights_only():
         try:
             return torch.export.load(path)
         except Exception as error:
-            raise ModelError(f"{path!r} is an exported program that cannot be loaded: {_first(error)}") from error
+            raise ModelError(
+                f"{path!r} is an exported program that cannot be loaded: {_first(error)}"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -82,7 +82,9 @@ def write_parameters(model: Any, parameters: Mapping[str, np.ndarray]) -> None:
     root = root_of(model)
     for name, tensor in _every_name(root).items() if root is not None else ():
         known.setdefault(name, tensor)
-    problems = [problem for name, array in parameters.items() for problem in _misfit(name, np.asarray(array), known)]
+    problems = [
+        problem for name, array in parameters.items() for problem in _misfit(name, np.asarray(array), known)
+    ]
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise WeightsError(f"nothing was written: {'; '.join(problems[:5])}{more}")
@@ -143,7 +145,9 @@ def preserved(model: Any) -> Iterator[None]:
         _restore_tensors(buffers, parameters)
 
 
-def _restore_tensors(buffers: List[Tuple[nn.Module, str, torch.Tensor, torch.Tensor]], parameters: List[Any]) -> None:
+def _restore_tensors(
+    buffers: List[Tuple[nn.Module, str, torch.Tensor, torch.Tensor]], parameters: List[Any]
+) -> None:
     for module, own in parameters:
         if any(module._parameters.get(name) is not tensor for name, tensor in own.items()):
             module._parameters.update(own)
@@ -162,7 +166,9 @@ def _same_bits(tensor: torch.Tensor, saved: torch.Tensor) -> bool:
 
 
 def _random_states() -> List[Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    cuda = (
+        torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    )
     return [torch.get_rng_state(), cuda, random.getstate(), np.random.get_state()]
 
 

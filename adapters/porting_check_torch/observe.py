@@ -51,7 +51,9 @@ def _mode(observer: Observer) -> Any:
 
 
 @contextlib.contextmanager
-def observing(observer: Observer, by_mode: Optional[bool] = None) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+def observing(
+    observer: Observer, by_mode: Optional[bool] = None
+) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Report every torch function to ``observer``; gives what must be applied to the model's inputs first.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
@@ -15,10 +16,18 @@ from porting_check.neutral.trace import Port, Record, Sink
 from porting_check_torch import aliasing, layers, trees
 from porting_check_torch.arrays import shape_of
 from porting_check_torch.describe import Description, Draft, Function, Ref, Undescribed, function_of
-from porting_check_torch.models import device_of, is_exported, is_script, named_tensors, preserved, root_of, unwrapped
+from porting_check_torch.models import (
+    device_of,
+    is_exported,
+    is_script,
+    named_tensors,
+    preserved,
+    root_of,
+    unwrapped,
+)
 from porting_check_torch.observe import observing, unobserved
 from porting_check_torch.scopes import Scope, Scopes, caller
-from porting_check_torch.values import Values, version_of
+from porting_check_torch.values import Entry, Values, Write, version_of
 
 SCRIPT = "is TorchScript: the operators inside cannot be observed; record the Python module instead"
 
@@ -75,7 +84,7 @@ class Recorder:
         self.model = model
         self.sink = sink
         self.root = root_of(model)
-        self.values = Values(sink, named_tensors(model))
+        self.values = Values(sink, named_tensors(model), self._settle)
         modules = [] if self.root is None else list(self.root.named_modules())
         self.scopes = Scopes({id(module): path for path, module in modules})
         self.scopes.left = self._left
@@ -99,7 +108,9 @@ class Recorder:
 
     # Running.
 
-    def run(self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor], by_mode: Optional[bool] = None) -> None:
+    def run(
+        self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor], by_mode: Optional[bool] = None
+    ) -> None:
         """Declare the inputs, run, declare the outputs."""
         if is_script(self.model):
             self._run_script(args, kwargs)
@@ -120,7 +131,9 @@ class Recorder:
             return layers.run_exported(self.root, args, kwargs, self.scopes)
         model = unwrapped(self.model)
         if model is not self.model:
-            self._notes.append("the model is compiled (torch.compile); it was recorded as the Python module inside")
+            self._notes.append(
+                "the model is compiled (torch.compile); it was recorded as the Python module inside"
+            )
         return model(*args, **kwargs)
 
     def _declare(self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor]) -> List[Ref]:
@@ -143,13 +156,17 @@ class Recorder:
         outputs = self.model(*args, **kwargs)
         made = [tensor for tensor in _distinct(trees.tensors(outputs)) if self.values.find(tensor) is None]
         name, call = self._next("forward")
-        results = [self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(made)]
+        results = [
+            self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(made)
+        ]
         self._emit(name, call, "torch.jit.ScriptModule", opaque(refs, results), f"the model {SCRIPT}", "")
         self._finish(outputs)
 
     # Functions.
 
-    def observe(self, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any], call: Callable[[], Any]) -> Any:
+    def observe(
+        self, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any], call: Callable[[], Any]
+    ) -> Any:
         """Run one torch function and record it."""
         function = function_of(func)
         if self._quiet or self.broken is not None or function.kind in ("bookkeeping", "creation"):
@@ -190,14 +207,22 @@ class Recorder:
         if function.name in ("__setitem__", "data.__set__"):
             outputs = changed = [refs[0].tensor]
         if function.name == "numpy" and not outputs:
-            self._notes.append(f"{scope.path or 'the model'} takes values out of torch (numpy()); what comes back is a constant")
+            self._notes.append(
+                f"{scope.path or 'the model'} takes values out of torch (numpy()); what comes back is a constant"
+            )
         if self._unchanged(function, refs, outputs, changed):
             return
-        outputs += [t for t in _distinct(changed) if not _contains(outputs, t) and not self._aliased(t, outputs)]
+        outputs += [
+            t for t in _distinct(changed) if not _contains(outputs, t) and not self._aliased(t, outputs)
+        ]
         if not outputs:
             return
-        name, call = self._next(scope.name(_plain(function.name), function.kind == "main", [ref.tensor for ref in refs]))
-        made = [self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(outputs)]
+        name, call = self._next(
+            scope.name(_plain(function.name), function.kind == "main", [ref.tensor for ref in refs])
+        )
+        made = [
+            self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(outputs)
+        ]
         draft = Draft(made, scope.kind)
         description, reason = described(function, draft, arguments)
         self._use(description or opaque(refs, made), refs)
@@ -222,25 +247,33 @@ class Recorder:
     def _aliased(self, tensor: torch.Tensor, outputs: List[torch.Tensor]) -> bool:
         return any(_contains(self.values.sharing(output), tensor) for output in outputs)
 
-    def _through_views(self, scope: Scope, function: Function, written: Ref, outputs: List[torch.Tensor]) -> None:
-        """Give new values to the other tensors that lie where one was written."""
-        for other in self.values.sharing(written.tensor):
-            if _contains(outputs, other):
-                continue
-            if not aliasing.overlap(other, written.tensor):
-                self.values.touch(other)
-                continue
-            old = Ref(other, self.values.key(other), shape_of(other), other.dtype)
-            inside = "write_through_view"
-            name, call = self._next(f"{scope.path}/{inside}" if scope.path else inside)
-            made = self.values.make(other, f"{_id(name, call)}:0")
-            draft = Draft([made], scope.kind)
-            try:
-                aliasing.describe_write(draft, old, written)
-                description, reason = draft.finish(), ""
-            except Undescribed as refusal:
-                description, reason = opaque([old, written], [made]), f"a write through a view {refusal}"
-            self._emit(name, call, f"{function.spoken} (through a view)", description, reason, caller())
+    def _through_views(
+        self, scope: Scope, function: Function, written: Ref, outputs: List[torch.Tensor]
+    ) -> None:
+        """Note for the other tensors that lie where one was written that they hold a new value."""
+        others = [t for t in self.values.sharing(written.tensor) if not _contains(outputs, t)]
+        frozen = replace(written, tensor=written.tensor.detach()) if others else written
+        for other in others:
+            if aliasing.overlap(other, written.tensor):
+                self.values.written(other, Write(frozen, scope.path, caller(), function.spoken))
+            else:
+                self.values.written(other, None)
+
+    def _settle(self, tensor: torch.Tensor, entry: Entry) -> None:
+        """Record what became of a tensor that was written to through others, now that it is used."""
+        writes, entry.pending = entry.pending, []
+        old = Ref(tensor, entry.key, shape_of(tensor), tensor.dtype)
+        first, inside = writes[0], "write_through_view"
+        name, call = self._next(f"{first.path}/{inside}" if first.path else inside)
+        made = self.values.make(tensor, f"{_id(name, call)}:0")
+        draft = Draft([made])
+        try:
+            aliasing.describe_writes(draft, old, [write.written for write in writes])
+            description, reason = draft.finish(), ""
+        except Undescribed as refusal:
+            read = [old] + [write.written for write in writes]
+            description, reason = opaque(read, [made]), f"a write through a view {refusal}"
+        self._emit(name, call, f"{first.function} (through a view)", description, reason, first.location)
 
     # Layers that are recorded as a whole.
 
@@ -266,7 +299,9 @@ class Recorder:
         refs = {id(t): self.values.ref(t, True) for t in given}
         return guard, refs
 
-    def _leave_layer(self, module: nn.Module, state: Any, args: Any, kwargs: Any, output: Any, failed: bool) -> None:
+    def _leave_layer(
+        self, module: nn.Module, state: Any, args: Any, kwargs: Any, output: Any, failed: bool
+    ) -> None:
         guard, refs = state
         try:
             if not failed and self.broken is None:
@@ -278,11 +313,15 @@ class Recorder:
             self._quiet -= 1
             guard.__exit__(None, None, None)
 
-    def _note_layer(self, module: nn.Module, refs: Dict[int, Ref], args: Any, kwargs: Any, output: Any) -> None:
+    def _note_layer(
+        self, module: nn.Module, refs: Dict[int, Ref], args: Any, kwargs: Any, output: Any
+    ) -> None:
         scope = self.scopes.scope(module)
         name, call = self._next(scope.path or type(module).__name__)
         outputs = _distinct(trees.tensors(output))
-        made = [self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(outputs)]
+        made = [
+            self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(outputs)
+        ]
         function = Function("nn", type(module).__name__, layers.attention(module, refs))
         exchanged = trees.replace((args, kwargs), lambda tensor: refs[id(tensor)])
         description, reason = described(function, Draft(made, scope.kind), exchanged)
@@ -316,12 +355,16 @@ class Recorder:
             if ref.key in read:
                 self.values.use(ref)
 
-    def _emit(self, name: str, call: int, operator: str, what: Description, reason: str, location: str) -> None:
+    def _emit(
+        self, name: str, call: int, operator: str, what: Description, reason: str, location: str
+    ) -> None:
         ports = (what.inputs, what.outputs, what.parameters)
         self.sink.record(Record(name, call, operator, *ports, what.nodes, what.constants, reason, location))
 
 
-def described(function: Function, draft: Draft, arguments: Tuple[Any, Any]) -> Tuple[Optional[Description], str]:
+def described(
+    function: Function, draft: Draft, arguments: Tuple[Any, Any]
+) -> Tuple[Optional[Description], str]:
     """The description of a call, or ``None`` and the reason why there is none."""
     try:
         function.describe(draft, *arguments)

@@ -7,6 +7,9 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+
+from porting_check.neutral.errors import RunError, UnsupportedNode
+from porting_check.neutral.node import EXTENSION, Node
 from porting_check_torch import (
     run_activation,
     run_attention,
@@ -32,14 +35,12 @@ from porting_check_torch.run_call import (
     Call,
     Handler,
     Result,
+    Single,
     Typed,
     to_array,
     to_tensor,
     widen,
 )
-
-from porting_check.neutral.errors import RunError, UnsupportedNode
-from porting_check.neutral.node import EXTENSION, Node
 
 FAMILIES: Tuple[ModuleType, ...] = (
     run_activation,
@@ -152,7 +153,7 @@ def _tensor(array: np.ndarray, float64: bool) -> torch.Tensor:
 
 def _execute(
     handler: Handler, node: Node, tensors: List[Optional[torch.Tensor]], dtypes: List[str], float64: bool
-) -> List[Result]:
+) -> List[Single]:
     """Run the handler; unsigned types that torch only stores are computed in int64 and wrapped back."""
     try:
         return _listed(handler(Call(node, tensors, dtypes, float64)))
@@ -171,12 +172,12 @@ def _execute(
     ]
 
 
-def _listed(result: Result) -> List[Result]:
+def _listed(result: Result) -> List[Single]:
     """A handler's result as a list."""
     return [result] if isinstance(result, (torch.Tensor, Typed)) else list(result)
 
 
-def _narrow(result: Result, origin: torch.dtype, place: bool) -> Result:
+def _narrow(result: Single, origin: torch.dtype, place: bool) -> Single:
     """An int64 result back in the type that was widened."""
     if isinstance(result, torch.Tensor) and result.dtype == torch.int64 and not place:
         return result.to(origin)

@@ -10,6 +10,7 @@ import torch
 
 from porting_check.neutral.errors import InputError, UnsupportedNode
 from porting_check.neutral.node import Node
+from porting_check_torch import arrays
 
 ONNX_DTYPES: Dict[int, str] = {
     1: "float32",
@@ -58,7 +59,8 @@ class Typed(NamedTuple):
     dtype: str
 
 
-Result = Union[torch.Tensor, Typed, Sequence[Union[torch.Tensor, Typed]]]
+Single = Union[torch.Tensor, Typed]
+Result = Union[Single, Sequence[Single]]
 
 
 class Call:
@@ -176,12 +178,9 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
         return (low if name.startswith("u") else signed).to(PACKED[name])
     if name == FLOAT4:
         return torch.from_numpy(array.view(np.uint8).copy())
-    if array.dtype.kind == "V" or name == "bfloat16" or name.startswith("float8"):
-        bits = array.view(np.uint8 if array.dtype.itemsize == 1 else np.int16).copy()
-        return torch.from_numpy(bits).view(torch_dtype(name))
     if array.dtype.kind in "OSU":
         raise UnsupportedNode(f"torch has no tensors of {array.dtype} (strings or objects)")
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
+    return arrays.to_tensor(array)
 
 
 def to_array(result: Union[torch.Tensor, Typed]) -> np.ndarray:
@@ -189,14 +188,8 @@ def to_array(result: Union[torch.Tensor, Typed]) -> np.ndarray:
     if isinstance(result, Typed):
         mask = (1 << int(result.dtype[-1])) - 1 if result.dtype in PACKED else 0xFF
         bits = (result.tensor.to(torch.int16) & mask).to(torch.uint8)
-        return np.array(bits.contiguous().numpy()).view(numpy_dtype(result.dtype))
-    tensor = result.detach().cpu().contiguous()
-    name = str(tensor.dtype).split(".")[-1]
-    if name == "bfloat16":
-        return np.array(tensor.view(torch.int16).numpy()).view(numpy_dtype(name))
-    if name.startswith("float8"):
-        return np.array(tensor.view(torch.uint8).numpy()).view(numpy_dtype(name))
-    return np.array(tensor.numpy())
+        return arrays.to_array(bits.contiguous()).view(numpy_dtype(result.dtype))
+    return arrays.to_array(result)
 
 
 def widen(

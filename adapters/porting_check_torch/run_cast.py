@@ -100,8 +100,8 @@ def cast_like(call: Call) -> Result:
 
 def bit_cast(call: Call) -> Result:
     """ONNX BitCast (opset 26): the same bits read as another type of the same width."""
-    if call.float64 and call.x.is_floating_point():
-        raise call.unsupported("the bits of a float32 do not exist in a float64 evaluation")
+    if call.float64 and call.dtypes[0] in ("float16", "bfloat16", "float32"):
+        raise call.unsupported(f"the bits of a {call.dtypes[0]} do not exist in a float64 evaluation")
     return call.x.contiguous().view(torch_dtype(call.dtype(call.get("to"))))
 
 

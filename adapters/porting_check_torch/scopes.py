@@ -60,7 +60,9 @@ def scope_of(module: nn.Module, path: str) -> Scope:
 def _parametrized(kind: type) -> bool:
     """Whether a class is what torch.nn.utils.parametrize makes of a library layer."""
     made = kind.__module__.startswith("torch.nn.utils.parametrize")
-    return made and any(base.__module__.startswith(LIBRARY) and base is not nn.Module for base in kind.__mro__[1:])
+    return made and any(
+        base.__module__.startswith(LIBRARY) and base is not nn.Module for base in kind.__mro__[1:]
+    )
 
 
 class Scopes:
@@ -96,7 +98,9 @@ class Scopes:
         self._handles.append(hooks.register_module_forward_pre_hook(self._enter))
         try:
             handle = hooks.register_module_forward_hook(self._leave, always_call=True)
-        except TypeError:  # an older torch: after an exception the stack is cut back by the next module that leaves
+        except (
+            TypeError
+        ):  # an older torch: after an exception the stack is cut back by the next module that leaves
             handle = hooks.register_module_forward_hook(self._leave)
         self._handles.append(handle)
         return self

@@ -50,7 +50,8 @@ def outputs_by_path(outputs: Any) -> Dict[str, torch.Tensor]:
     if isinstance(outputs, (torch.Tensor, int, float, complex)):
         outputs = [outputs]
     return {
-        path: item if isinstance(item, torch.Tensor) else torch.tensor(item) for path, item in _walk(outputs, "", True)
+        path: item if isinstance(item, torch.Tensor) else torch.tensor(item)
+        for path, item in _walk(outputs, "", True)
     }
 
 
@@ -85,4 +86,6 @@ def arguments(inputs: Inputs, device: torch.device) -> Tuple[List[torch.Tensor],
     if positional != [str(place) for place in range(len(positional))]:
         raise InputError(f"positional inputs must be named '0', '1', … without a gap; found {positional}")
     made = {str(name): to_tensor(array).to(device) for name, array in inputs.items()}
-    return [made[name] for name in positional], {name: t for name, t in made.items() if name not in positional}
+    return [made[name] for name in positional], {
+        name: t for name, t in made.items() if name not in positional
+    }

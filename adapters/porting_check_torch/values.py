@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from porting_check_torch.describe.draft import SMALL, Ref
 
 
 class Entry:
-    """A living tensor: its key in the trace, its version when that was last true, its small fixed value."""
+    """A living tensor: its key in the trace, its version when that was last true, its small fixed value.
 
-    __slots__ = ("fixed", "key", "reference", "storage", "stored", "version")
+    ``pending``: writes into its memory through other tensors since its key was given.
+    """
+
+    __slots__ = ("fixed", "key", "pending", "reference", "storage", "stored", "version")
 
     def __init__(self, reference: Any, key: str, version: int, storage: int, stored: bool) -> None:
         self.reference = reference
@@ -25,6 +28,16 @@ class Entry:
         self.storage = storage
         self.stored = stored
         self.fixed: Optional[np.ndarray] = None
+        self.pending: List[Write] = []
+
+
+class Write(NamedTuple):
+    """A tensor that was written to: which value it then had, where (a path of modules, a line) and by what function."""
+
+    written: Ref
+    path: str
+    location: str
+    function: str
 
 
 def version_of(tensor: torch.Tensor) -> int:
@@ -50,10 +63,17 @@ class Values:
     Args:
         sink: where arrays go.
         parameters: the model's parameters and buffers by name; they are stored when first used.
+        settle: records the pending writes of a tensor, when it is used again; it ends with :meth:`make`.
     """
 
-    def __init__(self, sink: Sink, parameters: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        parameters: Mapping[str, torch.Tensor],
+        settle: Callable[[torch.Tensor, Entry], None],
+    ) -> None:
         self._sink = sink
+        self._settle = settle
         self._entries: Dict[int, Entry] = {}
         self._sharing: Dict[int, List[int]] = {}
         self._constants = 0
@@ -90,8 +110,13 @@ class Values:
         if entry is None or entry.reference() is not tensor:
             return None
         if entry.version != version_of(tensor):
-            self.notes.append(f"{entry.key} was changed by something that was not observed; it goes on as a constant")
+            self.notes.append(
+                f"{entry.key} was changed by something that was not observed; it goes on as a constant"
+            )
             return None
+        if entry.pending:
+            self._settle(tensor, entry)
+            return self._entries[id(tensor)]
         return entry
 
     def entry(self, tensor: torch.Tensor) -> Entry:
@@ -157,10 +182,9 @@ class Values:
                 found.append(other)
         return found
 
-    def key(self, tensor: torch.Tensor) -> str:
-        """The key of a tensor, whatever its version."""
-        return self._entries[id(tensor)].key
-
-    def touch(self, tensor: torch.Tensor) -> None:
-        """Note that a tensor still holds its value although its memory was written to elsewhere."""
-        self._entries[id(tensor)].version = version_of(tensor)
+    def written(self, tensor: torch.Tensor, write: Optional[Write]) -> None:
+        """Note that the memory of a tensor was written to elsewhere; without a ``write``, beside its own elements."""
+        entry = self._entries[id(tensor)]
+        entry.version = version_of(tensor)
+        if write is not None:
+            entry.pending.append(write)

@@ -72,4 +72,3 @@ def signature(array: np.ndarray) -> Signature:
     chosen = np.sort(values)[ranks]  # vectorised sorting of float32 beats a partial selection
     spread = float(np.std(values, dtype=np.float64)) if finite else 0.0
     return Signature(values.size, tuple(float(v) for v in chosen), spread, finite)
-

@@ -20,7 +20,13 @@ from porting_check.neutral.graph import Graph, Step
 NEAR = 1e-4
 """Signature distance below which two outputs count as the same numbers."""
 
-WEIGHTS, VALUES, GRAPH, ORDER, MAPPING = "same weights", "same values", "neighbours", "position (a guess)", "given mapping"
+WEIGHTS, VALUES, GRAPH, ORDER, MAPPING = (
+    "same weights",
+    "same values",
+    "neighbours",
+    "position (a guess)",
+    "given mapping",
+)
 
 
 @dataclass(slots=True)
@@ -199,7 +205,11 @@ def _by_values(left: Mapping[int, Features], right: Mapping[int, Features], pair
             continue
         near = [other for other in by_size[one.output.size] if _distance(one, other) < NEAR]
         near = [other for other in near if other.step.index not in pairing.matched]
-        best = [o for o in near if _operator(o) == _operator(one)] or [o for o in near if o.family == one.family] or near[-1:]
+        best = (
+            [o for o in near if _operator(o) == _operator(one)]
+            or [o for o in near if o.family == one.family]
+            or near[-1:]
+        )
         if best:
             pairing.add(one.step.index, best[0].step.index, VALUES)
 
@@ -242,7 +252,10 @@ def _tell_apart(ours: list[Features], theirs: list[Features], pairing: Pairing) 
     """Match within a group of steps that have the same neighbours, by ever coarser distinctions."""
     found = False
     for distinction in _DISTINCTIONS:
-        left, right = _grouped(ours, distinction, pairing.pairs), _grouped(theirs, distinction, pairing.matched)
+        left, right = (
+            _grouped(ours, distinction, pairing.pairs),
+            _grouped(theirs, distinction, pairing.matched),
+        )
         for key in left.keys() & right.keys():
             if len(left[key]) != len(right[key]):
                 continue
@@ -284,7 +297,11 @@ def _by_order(left: Mapping[int, Features], right: Mapping[int, Features], pairi
 
 
 def _align(
-    ours: list[int], theirs: list[int], left: Mapping[int, Features], right: Mapping[int, Features], pairing: Pairing
+    ours: list[int],
+    theirs: list[int],
+    left: Mapping[int, Features],
+    right: Mapping[int, Features],
+    pairing: Pairing,
 ) -> bool:
     for naming in (_operator, lambda item: item.family):
         names = [naming(left[i]) for i in ours], [naming(right[i]) for i in theirs]

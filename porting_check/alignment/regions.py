@@ -43,7 +43,9 @@ def cuts(reference: Graph, candidate: Graph, pairing: Pairing) -> list[Cut]:
         same = one.node is not None and other.node is not None and one.node.op_type == other.node.op_type
         count = min(len(one.outputs), len(other.outputs)) if same or one.node is None else 1
         for left, right in list(zip(one.outputs, other.outputs, strict=False))[:count]:
-            used = reference.consumers.get(left.key) or any(p.value == left.key for p in reference.trace.outputs)
+            used = reference.consumers.get(left.key) or any(
+                p.value == left.key for p in reference.trace.outputs
+            )
             if left.key and right.key and used:
                 made.append(Cut(left.key, right.key, tuple(dict.fromkeys(pairing.evidence[ours]))))
     return made
@@ -54,12 +56,18 @@ def region(reference: Graph, candidate: Graph, known: Iterable[Cut], target: Cut
 
     ``stray`` names inputs of one side that have no counterpart: then the region cannot be judged.
     """
-    forward = {cut.reference: cut for cut in known if cut.reference != target.reference and cut.candidate != target.candidate}
+    forward = {
+        cut.reference: cut
+        for cut in known
+        if cut.reference != target.reference and cut.candidate != target.candidate
+    }
     while True:
         left, used = reference.between(target.reference, set(forward))
         right, theirs = candidate.between(target.candidate, {cut.candidate for cut in forward.values()})
         loose = [c for c in forward.values() if (c.reference in used) != (c.candidate in theirs)]
-        removable = [c for c in loose if c.reference in reference.producer or c.candidate in candidate.producer]
+        removable = [
+            c for c in loose if c.reference in reference.producer or c.candidate in candidate.producer
+        ]
         if not removable:
             break
         for cut in removable:
@@ -113,7 +121,11 @@ def axes(
     identity = tuple(range(len(ours)))
     if declared_only:
         return Axes(identity, "as they are") if ours == theirs else None
-    orders = [p for p in itertools.permutations(identity) if tuple(ours[a] for a in p) == theirs] if len(ours) <= 6 else []
+    orders = (
+        [p for p in itertools.permutations(identity) if tuple(ours[a] for a in p) == theirs]
+        if len(ours) <= 6
+        else []
+    )
     fitting = [p for p in orders if _agree(arrays[0], arrays[1], p)]
     if ours == theirs:
         chosen = identity if not fitting or identity in fitting else fitting[0]
@@ -123,7 +135,9 @@ def axes(
     return Axes(fitting[0], "order of axes inferred from the values") if len(fitting) == 1 else None
 
 
-def _agree(one: np.ndarray | None, other: np.ndarray | None, order: Sequence[int], samples: int = 512) -> bool:
+def _agree(
+    one: np.ndarray | None, other: np.ndarray | None, order: Sequence[int], samples: int = 512
+) -> bool:
     """Whether random elements agree to 1e-3 under an order of axes."""
     if one is None or other is None or one.size == 0:
         return False

@@ -89,7 +89,9 @@ def hypotheses(suspect: Suspect) -> Iterator[Hypothesis]:
             yield _all(suspect, theirs, found)
 
 
-def _one(suspect: Suspect, ours: Step, theirs: Step, name: str, wanted: object, present: object) -> Hypothesis:
+def _one(
+    suspect: Suspect, ours: Step, theirs: Step, name: str, wanted: object, present: object
+) -> Hypothesis:
     op = nodes(ours).op_type
     return Hypothesis(
         cause=CAUSES.get((op, name), "unknown"),
@@ -101,7 +103,10 @@ def _one(suspect: Suspect, ours: Step, theirs: Step, name: str, wanted: object, 
 
 def _all(suspect: Suspect, theirs: Step, found: dict[str, tuple[object, object]]) -> Hypothesis:
     op = nodes(theirs).op_type
-    said = "; ".join(f"{name} is {_said(present)}, the reference has {_said(wanted)}" for name, (wanted, present) in found.items())
+    said = "; ".join(
+        f"{name} is {_said(present)}, the reference has {_said(wanted)}"
+        for name, (wanted, present) in found.items()
+    )
     causes = [CAUSES[op, name] for name in found if (op, name) in CAUSES]
     wanted_all = {name: pair[0] for name, pair in found.items()}
     return Hypothesis(

@@ -12,6 +12,7 @@ from porting_check.alignment.families import family
 from porting_check.neutral.graph import Step
 from porting_check.neutral.node import Node
 from porting_check.numerics.difference import ShapeMismatch, difference
+from porting_check.numerics.normal import normalized
 from porting_check.numerics.program import Edits, OpaqueStep, Program
 from porting_check.numerics.truth import CannotEvaluate
 from porting_check.verdict import Judge, Judgement, units_apart
@@ -92,7 +93,15 @@ class Suspect:
             if order is None:
                 return float("inf")
             measured = difference(self.judged.truth, other, permutation=order.permutation)
-        except (OpaqueStep, CannotEvaluate, ShapeMismatch, ValueError, IndexError, TypeError, ZeroDivisionError):
+        except (
+            OpaqueStep,
+            CannotEvaluate,
+            ShapeMismatch,
+            ValueError,
+            IndexError,
+            TypeError,
+            ZeroDivisionError,
+        ):
             return float("inf")
         return float("inf") if measured.nonfinite_mismatch else units_apart(measured)
 
@@ -109,30 +118,36 @@ def _align(ours: Sequence[Step], theirs: Sequence[Step]) -> list[tuple[Step | No
     right: list[Step | None] = list(theirs)
     made: dict[int, int] = {}
     for naming in (lambda s: nodes(s).op_type, family):
-        rest = [i for i in range(len(left)) if i not in made], [j for j in range(len(right)) if j not in made.values()]
+        rest = (
+            [i for i in range(len(left)) if i not in made],
+            [j for j in range(len(right)) if j not in made.values()],
+        )
         names = [naming(ours[i]) for i in rest[0]], [naming(theirs[j]) for j in rest[1]]
         for block in difflib.SequenceMatcher(None, *names, autojunk=False).get_matching_blocks():
             for k in range(block.size):
                 made[rest[0][block.a + k]] = rest[1][block.b + k]
-    rest = [i for i in range(len(left)) if i not in made], [j for j in range(len(right)) if j not in made.values()]
+    rest = (
+        [i for i in range(len(left)) if i not in made],
+        [j for j in range(len(right)) if j not in made.values()],
+    )
     if len(rest[0]) == len(rest[1]) == 1:
         made[rest[0][0]] = rest[1][0]
-    pairs: list[tuple[Step | None, Step | None]] = [(left[i], right[made[i]] if i in made else None) for i in range(len(left))]
+    pairs: list[tuple[Step | None, Step | None]] = [
+        (left[i], right[made[i]] if i in made else None) for i in range(len(left))
+    ]
     return pairs + [(None, right[j]) for j in range(len(right)) if j not in made.values()]
 
 
 def attribute_differences(ours: Node, theirs: Node) -> dict[str, tuple[object, object]]:
     """Attributes in which two nodes of one operator differ; reals are equal when they are the same float32."""
-    names = sorted(set(ours.attributes) | set(theirs.attributes))
-    pairs = {name: (ours.attributes.get(name), theirs.attributes.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if not _equal(*pair)}
+    left, right = normalized(ours).attributes, normalized(theirs).attributes
+    differing = [
+        name for name in sorted(set(left) | set(right)) if not _equal(left.get(name), right.get(name))
+    ]
+    return {name: (ours.attributes.get(name), theirs.attributes.get(name)) for name in differing}
 
 
 def _equal(one: object, other: object) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return np.array_equal(np.asarray(one), np.asarray(other))
-    if isinstance(one, float) and isinstance(other, (int, float)):
-        return bool(np.float32(one) == np.float32(other))
     return bool(one == other)
-
-

@@ -11,7 +11,9 @@ from porting_check.diagnosis.attributes import PADDED
 from porting_check.diagnosis.hypothesis import Hypothesis, Suspect, nodes
 from porting_check.neutral.graph import Step
 from porting_check.neutral.node import Node, show
+from porting_check.neutral.errors import PaddingError
 from porting_check.neutral.padding import Padding
+from porting_check.neutral.padding_expression import expressible
 from porting_check.numerics.program import Edits
 
 
@@ -60,7 +62,11 @@ def _amounts(suspect: Suspect, side: int, layer: Step, spatial: int) -> np.ndarr
     graph = (suspect.judge.reference, suspect.judge.candidate)[side]
     layout = layer.inputs[0].canonical or graph.layouts.get(layer.inputs[0].key, "")
     rank = begins.size
-    where = [i for i, letter in enumerate(layout) if letter in "LDHW"] if len(layout) == rank else list(range(2, rank))
+    where = (
+        [i for i, letter in enumerate(layout) if letter in "LDHW"]
+        if len(layout) == rank
+        else list(range(2, rank))
+    )
     if len(where) != spatial or any(begins[i] or ends[i] for i in range(rank) if i not in where):
         return None
     return np.concatenate([begins[where], ends[where]])
@@ -78,7 +84,9 @@ def hypotheses(suspect: Suspect) -> Iterator[Hypothesis]:
             yield from _instead(suspect, ours, theirs, wanted, present)
 
 
-def _instead(suspect: Suspect, ours: Step, theirs: Step, wanted: Effective, present: Effective) -> Iterator[Hypothesis]:
+def _instead(
+    suspect: Suspect, ours: Step, theirs: Step, wanted: Effective, present: Effective
+) -> Iterator[Hypothesis]:
     op = nodes(theirs).op_type
     said = f"{op} pads {_said(present, op)} in all, the reference {_said(wanted, op)}"
     changes: dict[int, tuple[Node, ...]] = {layer.index: () for layer in present.layers}
@@ -96,7 +104,7 @@ def _instead(suspect: Suspect, ours: Step, theirs: Step, wanted: Effective, pres
     yield Hypothesis(
         cause=cause(ours, wanted, present),
         explanation=said,
-        fix=_fix(suspect.framework, op, wanted),
+        fix=_fix(suspect, theirs, wanted),
         edits=Edits(nodes=changes, operands=operands),
     )
 
@@ -110,7 +118,13 @@ def _padded_chain(theirs: Step, full: np.ndarray, wanted: Effective) -> tuple[No
         Node("Constant", (), ("_fill",), {"value": np.array(wanted.value)}),
     )
     pad = Node("Pad", (node.inputs[0], "_pads", "_fill"), ("_padded",), {"mode": wanted.mode})
-    last = Node(node.op_type, ("_padded", *node.inputs[1:]), node.outputs, {**node.attributes, "pads": none}, node.domain)
+    last = Node(
+        node.op_type,
+        ("_padded", *node.inputs[1:]),
+        node.outputs,
+        {**node.attributes, "pads": none},
+        node.domain,
+    )
     return (*constants, pad, last)
 
 
@@ -146,8 +160,26 @@ def cause(ours: Step, wanted: Effective, present: Effective) -> str:
     return "conv-pad-wrong-side"
 
 
-def _fix(framework: str, op: str, wanted: Effective) -> str:
-    """Code for the candidate's framework that pads as the reference does."""
-    from porting_check.neutral.padding_forms import expressible
+def _fix(suspect: Suspect, theirs: Step, wanted: Effective) -> str:
+    """Code for the candidate's framework that pads as the reference does.
 
-    return expressible(framework, op, Padding.from_onnx(wanted.pads), mode=wanted.mode).code
+    A padding that TensorFlow, Keras or JAX may express as SAME is given explicitly: the sizes seen are not all sizes.
+    """
+    node = nodes(theirs)
+    attributes = node.attributes
+    try:
+        answer = expressible(
+            suspect.framework,
+            node.op_type,
+            Padding.from_onnx(wanted.pads),
+            wanted.mode,
+            kernel=attributes["kernel_shape"],
+            strides=attributes.get("strides", 1),
+            dilations=attributes.get("dilations", 1),
+            value=wanted.value if wanted.mode == "constant" else None,
+            ceil_mode=bool(attributes.get("ceil_mode", 0)),
+            count_include_pad=bool(attributes.get("count_include_pad", 0)),
+        )
+    except PaddingError as error:
+        return f"pad {show(wanted.pads)} ({error})"
+    return answer.code

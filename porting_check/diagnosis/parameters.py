@@ -34,7 +34,9 @@ ROLES: dict[str, tuple[str, ...]] = {
 """What each input position of an operator is called; "" is data."""
 
 
-def fixed_operands(suspect: Suspect, ours: Step, theirs: Step) -> Iterator[tuple[int, str, Array | None, Array | None]]:
+def fixed_operands(
+    suspect: Suspect, ours: Step, theirs: Step
+) -> Iterator[tuple[int, str, Array | None, Array | None]]:
     """Positions at which either side reads something fixed, with the role's name and both arrays (canonical)."""
     op = nodes(ours).op_type
     for position in range(max(len(ours.inputs), len(theirs.inputs))):
@@ -76,29 +78,48 @@ def _equal_rounded(left: Array, right: Array, name: str) -> bool:
     if left.dtype.kind != "f":
         return False
     with np.errstate(over="ignore"):
-        return bool(np.array_equal(left.astype(kind).astype(np.float64), right.astype(kind).astype(np.float64)))
+        return bool(
+            np.array_equal(left.astype(kind).astype(np.float64), right.astype(kind).astype(np.float64))
+        )
 
 
-def hypotheses(suspect: Suspect) -> Iterator[Hypothesis]:
-    """Rearrangements of each differing parameter, then all the reference's parameters in place of the candidate's."""
-    everything: dict[tuple[int, int], Array] = {}
-    words: list[str] = []
-    for ours, theirs in suspect.pairs():
-        if nodes(ours).op_type != nodes(theirs).op_type:
-            continue
-        found = [f for f in fixed_operands(suspect, ours, theirs) if not relation(f[2], f[3])[0]]
-        yield from _vectors(suspect, ours, theirs, found)
+def rearrangements_found(suspect: Suspect) -> Iterator[Hypothesis]:
+    """Rearrangements of differing parameters that give the reference's bits."""
+    for ours, theirs, found in _differing(suspect):
+        yield from _vectors(ours, theirs, found)
         for position, role, one, other in found:
             if one is not None and other is not None:
                 yield from _rearranged(suspect, ours, theirs, position, role, one, other)
+
+
+def replacement(suspect: Suspect) -> Iterator[Hypothesis]:
+    """All the reference's parameters in place of the candidate's: the values themselves are other ones."""
+    everything: dict[tuple[int, int], Array] = {}
+    words: list[str] = []
+    for _, theirs, found in _differing(suspect):
+        for position, role, one, other in found:
             if one is not None:
                 everything[theirs.index, position] = one
                 words.append(f"{role} of {nodes(theirs).op_type}: {relation(one, other)[1]}")
     if everything:
-        yield _replaced(suspect, everything, words)
+        yield _replaced(everything, words)
 
 
-def _replaced(suspect: Suspect, everything: dict[tuple[int, int], Array], words: list[str]) -> Hypothesis:
+Found = list[tuple[int, str, Array | None, Array | None]]
+
+
+def _differing(suspect: Suspect) -> Iterator[tuple[Step, Step, Found]]:
+    """Aligned steps of one operator with their fixed operands that are not equal."""
+    for ours, theirs in suspect.pairs():
+        if nodes(ours).op_type == nodes(theirs).op_type:
+            yield (
+                ours,
+                theirs,
+                [f for f in fixed_operands(suspect, ours, theirs) if not relation(f[2], f[3])[0]],
+            )
+
+
+def _replaced(everything: dict[tuple[int, int], Array], words: list[str]) -> Hypothesis:
     cause = "missing-keys-strict-false"
     if all("rounded" in word for word in words):
         cause = "partial-load"
@@ -165,7 +186,11 @@ def _kernels(op: str, array: Array, group: int) -> Iterator[tuple[str, str, Arra
         multiplier = array.shape[0] // group
         order = np.arange(array.shape[0]).reshape(multiplier, group).T.reshape(-1)
         cause = "depthwise-order" if array.shape[1] == 1 else "grouped-conv-order"
-        yield cause, f"reordering its output channels from (multiplier {multiplier}, channel {group}) to (channel, multiplier)", array[order]
+        yield (
+            cause,
+            f"reordering its output channels from (multiplier {multiplier}, channel {group}) to (channel, multiplier)",
+            array[order],
+        )
 
 
 def _gates(op: str, array: Array) -> Iterator[tuple[str, str, Array]]:
@@ -184,18 +209,22 @@ def _gates(op: str, array: Array) -> Iterator[tuple[str, str, Array]]:
             yield f"{op.lower()}-gate-order", words, np.concatenate(chosen, axis=axis)
 
 
-def _vectors(
-    suspect: Suspect, ours: Step, theirs: Step, found: list[tuple[int, str, Array | None, Array | None]]
-) -> Iterator[Hypothesis]:
+def _vectors(ours: Step, theirs: Step, found: Found) -> Iterator[Hypothesis]:
     """Batch norm's four vectors, or the gates of all recurrent parameters, exchanged together."""
     op = nodes(ours).op_type
-    arrays = {p: (one, other) for p, _, one, other in found if one is not None and other is not None and one.shape == other.shape}
+    arrays = {
+        p: (one, other)
+        for p, _, one, other in found
+        if one is not None and other is not None and one.shape == other.shape
+    }
     if op == "BatchNormalization" and len(arrays) > 1:
         for order in itertools.permutations(arrays):
             moved = dict(zip(arrays, order, strict=True))
             if all(relation(arrays[p][0], arrays[q][1])[0] for p, q in moved.items()):
                 names = {p: ROLES[op][p] for p in arrays}
-                words = ", ".join(f"{names[p]} holds the reference's {names[q]}" for q, p in moved.items() if p != q)
+                words = ", ".join(
+                    f"{names[p]} holds the reference's {names[q]}" for q, p in moved.items() if p != q
+                )
                 operands = {(theirs.index, p): arrays[q][1] for p, q in moved.items()}
                 yield Hypothesis(
                     cause="bn-param-permuted",

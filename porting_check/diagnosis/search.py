@@ -12,10 +12,11 @@ from porting_check.verdict import SAME
 FAMILIES: tuple[Callable[[Suspect], Iterator[Hypothesis]], ...] = (
     padding.hypotheses,
     attributes.hypotheses,
-    parameters.hypotheses,
+    parameters.rearrangements_found,
     structure.hypotheses,
+    parameters.replacement,
 )
-"""Generators of hypotheses; a new family is one row."""
+"""Generators of hypotheses, the most telling first; a new family is one row."""
 
 TESTS = 60
 """Hypotheses tried for one region at most."""
@@ -98,7 +99,9 @@ def evidence(suspect: Suspect) -> tuple[str, ...]:
             said.append(f"{one} in the reference, {other} in the candidate")
             continue
         for name, (wanted, present) in attribute_differences(one, other).items():
-            said.append(f"{one.op_type}: {name} {attributes._said(wanted)} in the reference, {attributes._said(present)} in the candidate")
+            said.append(
+                f"{one.op_type}: {name} {attributes._said(wanted)} in the reference, {attributes._said(present)} in the candidate"
+            )
         for _, role, left, right in parameters.fixed_operands(suspect, ours, theirs):
             equal, words = parameters.relation(left, right)
             if not equal:

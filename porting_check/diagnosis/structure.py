@@ -58,10 +58,18 @@ def _exchanged(suspect: Suspect) -> Iterator[Hypothesis]:
         if family(ours) in ("linear", "recurrent", "normalization", "lookup"):
             continue
         constants, names = _constants(suspect, ours)
-        last = Node(one.op_type, (other.inputs[0], *names[1 : len(one.inputs)]), other.outputs, one.attributes, one.domain)
+        last = Node(
+            one.op_type,
+            (other.inputs[0], *names[1 : len(one.inputs)]),
+            other.outputs,
+            one.attributes,
+            one.domain,
+        )
         said = "other bounds" if one.op_type == other.op_type else f"{_described(suspect, 1, theirs)}"
         yield Hypothesis(
-            cause=_EXCHANGED.get(frozenset({one.op_type, other.op_type}), "relu6-cap" if one.op_type == "Clip" else "unknown"),
+            cause=_EXCHANGED.get(
+                frozenset({one.op_type, other.op_type}), "relu6-cap" if one.op_type == "Clip" else "unknown"
+            ),
             explanation=f"the candidate computes {said} where the reference computes {_described(suspect, 0, ours)}",
             fix=f"use {_described(suspect, 0, ours)} in place of {_described(suspect, 1, theirs)}",
             edits=Edits(nodes={theirs.index: (*constants, last)}),
@@ -89,7 +97,9 @@ def _missing(suspect: Suspect) -> Iterator[Hypothesis]:
                     cause="activation-missing-or-double",
                     explanation=f"the reference applies {_described(suspect, 0, ours)} here; the candidate does not",
                     fix=f"apply {_described(suspect, 0, ours)} {'after ' + nodes(place).op_type if previous else 'first'}",
-                    edits=Edits(nodes={place.index: _inserted(suspect, ours, place.node, after=previous is not None)}),
+                    edits=Edits(
+                        nodes={place.index: _inserted(suspect, ours, place.node, after=previous is not None)}
+                    ),
                 )
         previous = theirs or previous
 
@@ -103,7 +113,11 @@ def _inserted(suspect: Suspect, ours: Step, node: Node, *, after: bool) -> tuple
         last = Node(added.op_type, ("_before", *names[1:]), node.outputs, added.attributes, added.domain)
         return (inner, *constants, last)
     first = Node(added.op_type, (node.inputs[0], *names[1:]), ("_added",), added.attributes, added.domain)
-    return (*constants, first, Node(node.op_type, ("_added", *node.inputs[1:]), node.outputs, node.attributes, node.domain))
+    return (
+        *constants,
+        first,
+        Node(node.op_type, ("_added", *node.inputs[1:]), node.outputs, node.attributes, node.domain),
+    )
 
 
 def _doubled(suspect: Suspect) -> Iterator[Hypothesis]:
@@ -122,14 +136,22 @@ def _swapped_operands(suspect: Suspect) -> Iterator[Hypothesis]:
     """Operands of a concatenation, subtraction or division in another order."""
     for step in suspect.candidate:
         node = step.node
-        if node is None or node.op_type not in ("Concat", "Sub", "Div", "Pow", "MatMul") or not 2 <= len(node.inputs) <= 4:
+        if (
+            node is None
+            or node.op_type not in ("Concat", "Sub", "Div", "Pow", "MatMul")
+            or not 2 <= len(node.inputs) <= 4
+        ):
             continue
         for order in list(itertools.permutations(node.inputs))[1:]:
             yield Hypothesis(
                 cause="concat-axis" if node.op_type == "Concat" else "block-order-or-skip",
                 explanation=f"the operands of {node.op_type} stand in another order",
                 fix=f"exchange the operands of {node.op_type}",
-                edits=Edits(nodes={step.index: (Node(node.op_type, order, node.outputs, node.attributes, node.domain),)}),
+                edits=Edits(
+                    nodes={
+                        step.index: (Node(node.op_type, order, node.outputs, node.attributes, node.domain),)
+                    }
+                ),
             )
 
 
@@ -147,7 +169,9 @@ def _flattened(suspect: Suspect) -> Iterator[Hypothesis]:
                 continue
             full = (0, *order)
             turn = Node("Transpose", (node.inputs[0],), ("_turned",), {"perm": full})
-            last = Node(node.op_type, ("_turned", *node.inputs[1:]), node.outputs, node.attributes, node.domain)
+            last = Node(
+                node.op_type, ("_turned", *node.inputs[1:]), node.outputs, node.attributes, node.domain
+            )
             yield Hypothesis(
                 cause="flatten-order",
                 explanation=f"the candidate flattens axes 0,{','.join(map(str, range(1, rank)))} in that order; the layer "
@@ -159,7 +183,11 @@ def _flattened(suspect: Suspect) -> Iterator[Hypothesis]:
 
 def _permute(framework: str, order: tuple[int, ...]) -> str:
     listed = ", ".join(map(str, order))
-    code = {"torch": f"x = x.permute({listed})", "tensorflow": f"x = tf.transpose(x, ({listed}))", "jax": f"x = x.transpose({listed})"}
+    code = {
+        "torch": f"x = x.permute({listed})",
+        "tensorflow": f"x = tf.transpose(x, ({listed}))",
+        "jax": f"x = x.transpose({listed})",
+    }
     return f"{code.get(framework, f'transpose by ({listed})')} before flattening"
 
 

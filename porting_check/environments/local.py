@@ -39,7 +39,16 @@ def record_in_subprocess(
     """
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
         failure = os.path.join(folder, "error.json")
-        command = [sys.executable, "-m", "porting_check.recorder", spec, "--out", str(out), "--error", failure]
+        command = [
+            sys.executable,
+            "-m",
+            "porting_check.recorder",
+            spec,
+            "--out",
+            str(out),
+            "--error",
+            failure,
+        ]
         command += ["--request", json.dumps(request)]
         status, tail = _run(command, progress)
         if status == 0:
@@ -55,7 +64,12 @@ def _run(command: list[str], progress: Progress) -> tuple[int, deque[str]]:
     tail: deque[str] = deque(maxlen=TAIL)
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     process = subprocess.Popen(  # noqa: S603 our own interpreter
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, errors="replace", env=environment
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        env=environment,
     )
     assert process.stderr is not None
     try:

@@ -46,6 +46,9 @@ class Adapter(abc.ABC):
     framework: str
     """Import name, extra and entry-point name: ``torch``."""
 
+    notes: Tuple[str, ...] = ()
+    """What the reader must know of the last recording (a kernel that observing changed, values that were widened)."""
+
     suffixes: Tuple[str, ...] = ()
     """File suffixes that :meth:`load` understands: ``(".keras", ".h5")``."""
 

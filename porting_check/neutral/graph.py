@@ -91,7 +91,10 @@ class Graph:
 
     def _scope(self, record: Record) -> Dict[str, Operand]:
         """What every local name of a record stands for."""
-        scope = {p.name: Operand(p.value, p.layout, p.canonical) for p in record.inputs + record.parameters + record.outputs}
+        scope = {
+            p.name: Operand(p.value, p.layout, p.canonical)
+            for p in record.inputs + record.parameters + record.outputs
+        }
         for name, array in record.constants.items():
             key = f"{record.id}/{name}"
             self.constants[key] = np.asarray(array)
@@ -109,7 +112,10 @@ class Graph:
         for number, record in enumerate(self.trace.records):
             if record.opaque:
                 ports = record.inputs + record.parameters
-                operands = [tuple(Operand(p.value, p.layout, p.canonical) for p in side) for side in (ports, record.outputs)]
+                operands = [
+                    tuple(Operand(p.value, p.layout, p.canonical) for p in side)
+                    for side in (ports, record.outputs)
+                ]
                 steps.append(Step(len(steps), number, None, operands[0], operands[1]))
             for node in record.nodes:
                 inputs = tuple(self.operand(number, name) for name in node.inputs)
@@ -194,3 +200,8 @@ def _output_layout(step: Step, seen: List[str]) -> str:
     first = [tag for tag in tags if len(tag) == longest]
     return first[0] if all(tag == first[0] for tag in first) else ""
 
+
+def input_layouts(trace: Trace) -> Dict[str, str]:
+    """Layout of each input by name: as declared, or as the operators that read it declare it; "" when neither says."""
+    layouts = Graph(trace).layouts
+    return {port.name: layouts.get(port.value, "") for port in trace.inputs}

@@ -48,7 +48,9 @@ class Node:
         return replace(self, attributes={key: value for key, value in merged.items() if value is not None})
 
     def __str__(self) -> str:
-        return "{}({})".format(self.op_type, ", ".join(f"{k}={show(v)}" for k, v in sorted(self.attributes.items())))
+        return "{}({})".format(
+            self.op_type, ", ".join(f"{k}={show(v)}" for k, v in sorted(self.attributes.items()))
+        )
 
     def to_json(self) -> Dict[str, Any]:
         """Plain data for a JSON line."""

@@ -16,6 +16,7 @@ from typing import Sequence, Tuple
 
 import numpy as np
 
+from porting_check.neutral.errors import PaddingError
 from porting_check.neutral.padding import (
     Padding,
     Window,
@@ -49,10 +50,13 @@ def pool_output_sizes(
         (2,)
 
     Raises:
-        PaddingError: the padded input is smaller than the kernel, or numbers that do not fit the axes.
+        PaddingError: the padded input is smaller than the kernel, a negative padding with ``ceil_mode``, or
+            numbers that do not fit the axes.
     """
     if not ceil_mode:
         return convolution_output_sizes(sizes, padding, kernel, strides, dilations)
+    if padding.crops:
+        raise PaddingError(f"ceil_mode with a negative padding {padding} is ambiguous: crop before pooling")
     counts = []
     axes = windows(padding.ndim, kernel, strides, dilations)
     for size, pair, window in zip(sizes_of(sizes, padding.ndim), padding.pairs, axes):

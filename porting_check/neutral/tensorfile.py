@@ -61,7 +61,11 @@ def write_tensors(path: str, tensors: Mapping[str, np.ndarray]) -> str:
     for name, array in tensors.items():
         code, stored = _stored(name, array)
         buffers.append(stored)
-        header[name] = {"dtype": code, "shape": list(stored.shape), "data_offsets": [offset, offset + stored.nbytes]}
+        header[name] = {
+            "dtype": code,
+            "shape": list(stored.shape),
+            "data_offsets": [offset, offset + stored.nbytes],
+        }
         if array.dtype == np.complex128:
             header.setdefault("__metadata__", {})["complex128:" + name] = "1"
         offset += stored.nbytes
@@ -69,7 +73,9 @@ def write_tensors(path: str, tensors: Mapping[str, np.ndarray]) -> str:
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with open(path, "wb") as file:
-        for chunk in [struct.pack("<Q", len(text)) + text] + [_bytes(buffer) for buffer in buffers if buffer.nbytes]:
+        for chunk in [struct.pack("<Q", len(text)) + text] + [
+            _bytes(buffer) for buffer in buffers if buffer.nbytes
+        ]:
             file.write(chunk)
             digest.update(chunk)
         file.flush()
@@ -83,7 +89,9 @@ def _stored(name: str, array: np.ndarray) -> Tuple[str, np.ndarray]:
         return "F64", np.ascontiguousarray(array).reshape(array.shape + (1,)).view(np.float64)
     code = _NAMES.get(array.dtype.name)
     if code is None:
-        raise TraceError(f"value {name!r} has dtype {array.dtype}, which a recording cannot carry; known: {sorted(_NAMES)}")
+        raise TraceError(
+            f"value {name!r} has dtype {array.dtype}, which a recording cannot carry; known: {sorted(_NAMES)}"
+        )
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     return code, array if array.flags["C_CONTIGUOUS"] else np.ascontiguousarray(array)
@@ -105,7 +113,9 @@ def read_header(path: str) -> Dict[str, Any]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-            raise TraceError(f"{path}: not a whole safetensors file: {size} bytes, header of {length} bytes announced")
+            raise TraceError(
+                f"{path}: not a whole safetensors file: {size} bytes, header of {length} bytes announced"
+            )
         try:
             header = json.loads(file.read(length).decode("utf-8"))
         except ValueError as error:
@@ -162,7 +172,9 @@ def read_tensor(path: str, name: str, header: Mapping[str, Any]) -> np.ndarray:
     if end == begin:
         array: np.ndarray = np.zeros(shape, dtype)
     else:
-        array = np.memmap(path, np.uint8, "r", header["data"] + begin, (end - begin,)).view(dtype).reshape(shape)
+        array = (
+            np.memmap(path, np.uint8, "r", header["data"] + begin, (end - begin,)).view(dtype).reshape(shape)
+        )
     if "complex128:" + name in header["metadata"]:
         return array.view(np.complex128).reshape(shape[:-1])
     return array

@@ -87,7 +87,9 @@ class Record:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         """The inverse of :meth:`to_json`."""
-        ports = {side: tuple(Port(*port) for port in data[side]) for side in ("inputs", "outputs", "parameters")}
+        ports = {
+            side: tuple(Port(*port) for port in data[side]) for side in ("inputs", "outputs", "parameters")
+        }
         return cls(
             data["name"],
             int(data["call"]),
@@ -163,7 +165,9 @@ class Checks:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Checks:
         """The inverse of :meth:`to_json`."""
-        differences = [None if data[k] is None else float(data[k]) for k in ("observer_difference", "repeat_difference")]
+        differences = [
+            None if data[k] is None else float(data[k]) for k in ("observer_difference", "repeat_difference")
+        ]
         return cls(differences[0], differences[1], tuple(data["training"]), tuple(data["notes"]))
 
 
@@ -272,9 +276,15 @@ class MemorySink(Sink):
         Raises:
             TraceError: a port names a value that was never stored.
         """
-        ports = [p for r in self.records for p in r.inputs + r.outputs + r.parameters] + self.inputs + self.outputs
+        ports = (
+            [p for r in self.records for p in r.inputs + r.outputs + r.parameters]
+            + self.inputs
+            + self.outputs
+        )
         missing = sorted({port.value for port in ports if port.value not in self.values})
         if missing:
-            raise TraceError(f"the recording names values that were never stored: {missing[:5]}; the adapter is at fault")
+            raise TraceError(
+                f"the recording names values that were never stored: {missing[:5]}; the adapter is at fault"
+            )
         parts = (tuple(self.inputs), tuple(self.outputs), tuple(self.records))
         return Trace(model, environment, *parts, values=self.values, checks=checks)

@@ -47,8 +47,14 @@ class TraceWriter(Sink):
             so far stays under ``NAME.partial`` without a tail, and is refused by :func:`load_trace`.
     """
 
-    def __init__(self, path: str, model: str, environment: Environment, shard_bytes: int = SHARD_BYTES) -> None:
-        self.path, self.partial, self.shard_bytes = os.fspath(path), os.fspath(path).rstrip("/\\") + ".partial", shard_bytes
+    def __init__(
+        self, path: str, model: str, environment: Environment, shard_bytes: int = SHARD_BYTES
+    ) -> None:
+        self.path, self.partial, self.shard_bytes = (
+            os.fspath(path),
+            os.fspath(path).rstrip("/\\") + ".partial",
+            shard_bytes,
+        )
         self._pending: Dict[str, np.ndarray] = {}
         self._bytes = 0
         self._shards: Dict[str, str] = {}
@@ -103,7 +109,12 @@ class TraceWriter(Sink):
             RecordingError: the disk is full or the folder cannot be replaced.
         """
         self._flush()
-        tail = {"checks": checks.to_json(), "shards": self._shards, "values": len(self._keys), "records": self._records}
+        tail = {
+            "checks": checks.to_json(),
+            "shards": self._shards,
+            "values": len(self._keys),
+            "records": self._records,
+        }
         tail.update(self._ports)
         with _explained(self.path):
             self._line({"tail": tail})
@@ -176,7 +187,11 @@ def load_trace(path: str, verify: bool = False) -> Trace:
     path = os.fspath(path)
     index = os.path.join(path, INDEX)
     if not os.path.isfile(index):
-        partial = " (a recording that was cut short lies beside it: record again)" if os.path.isdir(path + ".partial") else ""
+        partial = (
+            " (a recording that was cut short lies beside it: record again)"
+            if os.path.isdir(path + ".partial")
+            else ""
+        )
         raise TraceError(f"{path!r} is not a recording: it has no {INDEX}{partial}")
     lines = _lines(index)
     try:
@@ -184,7 +199,9 @@ def load_trace(path: str, verify: bool = False) -> Trace:
         records, homes, tail = _body(path, lines)
         trace = _assemble(path, head, records, homes, tail)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise TraceError(f"{index}: a line does not have the form of schema {SCHEMA}: {type(error).__name__}: {error}") from None
+        raise TraceError(
+            f"{index}: a line does not have the form of schema {SCHEMA}: {type(error).__name__}: {error}"
+        ) from None
     if verify:
         _verify(path, tail["shards"])
     return trace
@@ -198,7 +215,9 @@ def _lines(index: str) -> Iterator[Dict[str, Any]]:
             if not line:
                 return
             if not line.endswith(b"\n"):
-                raise TraceError(f"{index}:{number}: the line is cut short or longer than {LINE_LIMIT} bytes; record again")
+                raise TraceError(
+                    f"{index}:{number}: the line is cut short or longer than {LINE_LIMIT} bytes; record again"
+                )
             try:
                 data = json.loads(line.decode("utf-8"))
             except (ValueError, RecursionError) as error:
@@ -211,9 +230,13 @@ def _lines(index: str) -> Iterator[Dict[str, Any]]:
 def _head(path: str, line: Mapping[str, Any]) -> Dict[str, Any]:
     head = line.get("head")
     if not isinstance(head, dict):
-        raise TraceError(f"{path!r}: the index does not begin with a head; this is not a recording of porting-check")
+        raise TraceError(
+            f"{path!r}: the index does not begin with a head; this is not a recording of porting-check"
+        )
     if head.get("schema") != SCHEMA:
-        raise TraceError(f"{path!r}: recorded with schema {head.get('schema')!r}, this version reads {SCHEMA}; record again")
+        raise TraceError(
+            f"{path!r}: recorded with schema {head.get('schema')!r}, this version reads {SCHEMA}; record again"
+        )
     return head
 
 
@@ -227,12 +250,16 @@ def _body(path: str, lines: Iterator[Mapping[str, Any]]) -> Any:
             records.append(Record.from_json(line["record"]))
         elif "shard" in line:
             if not _SHARD.match(str(line["shard"])):
-                raise TraceError(f"{path!r}: names the file {line['shard']!r}, which is no shard of a recording: refused")
+                raise TraceError(
+                    f"{path!r}: names the file {line['shard']!r}, which is no shard of a recording: refused"
+                )
             homes.update({str(key): line["shard"] for key in line["values"]})
         elif "tail" in line:
             tail = line["tail"]
     if tail is None:
-        raise TraceError(f"{path!r}: the recording was cut short (no tail after {len(records)} records); record again")
+        raise TraceError(
+            f"{path!r}: the recording was cut short (no tail after {len(records)} records); record again"
+        )
     if tail["records"] != len(records) or tail["values"] != len(homes):
         raise TraceError(
             f"{path!r}: the tail counts {tail['records']} records and {tail['values']} values, the index holds "
@@ -242,17 +269,25 @@ def _body(path: str, lines: Iterator[Mapping[str, Any]]) -> Any:
 
 
 def _assemble(
-    path: str, head: Mapping[str, Any], records: List[Record], homes: Mapping[str, str], tail: Mapping[str, Any]
+    path: str,
+    head: Mapping[str, Any],
+    records: List[Record],
+    homes: Mapping[str, str],
+    tail: Mapping[str, Any],
 ) -> Trace:
     values = StoredValues(path, homes)
     ports = {side: tuple(Port(*port) for port in tail[side]) for side in ("inputs", "outputs")}
     used = [p.value for r in records for p in r.inputs + r.outputs + r.parameters]
     missing = sorted({key for key in used + [p.value for s in ports.values() for p in s] if key not in homes})
     if missing:
-        raise TraceError(f"{path!r}: records name values that are not stored: {missing[:5]}; damaged, record again")
+        raise TraceError(
+            f"{path!r}: records name values that are not stored: {missing[:5]}; damaged, record again"
+        )
     environment = Environment.from_json(head["environment"])
     checks = Checks.from_json(tail["checks"])
-    return Trace(str(head["model"]), environment, ports["inputs"], ports["outputs"], tuple(records), values, checks)
+    return Trace(
+        str(head["model"]), environment, ports["inputs"], ports["outputs"], tuple(records), values, checks
+    )
 
 
 def _verify(path: str, shards: Mapping[str, str]) -> None:
@@ -264,7 +299,9 @@ def _verify(path: str, shards: Mapping[str, str]) -> None:
             for block in iter(lambda: file.read(2**20), b""):  # noqa: B023 file is used at once
                 digest.update(block)
         if digest.hexdigest() != expected:
-            raise TraceError(f"{os.path.join(path, name)}: changed since it was recorded (digest differs); record again")
+            raise TraceError(
+                f"{os.path.join(path, name)}: changed since it was recorded (digest differs); record again"
+            )
 
 
 class StoredValues(collections.abc.Mapping):  # type: ignore[type-arg]  # not subscriptable on Python 3.7
@@ -277,7 +314,9 @@ class StoredValues(collections.abc.Mapping):  # type: ignore[type-arg]  # not su
             self._headers[shard] = self._open(shard)
         for key, shard in homes.items():
             if key not in self._headers[shard]["tensors"]:
-                raise TraceError(f"{os.path.join(path, shard)}: value {key!r} is missing; damaged, record again")
+                raise TraceError(
+                    f"{os.path.join(path, shard)}: value {key!r} is missing; damaged, record again"
+                )
 
     def _open(self, shard: str) -> Dict[str, Any]:
         file = os.path.join(self._path, shard)

@@ -1,7 +1,8 @@
 """Walking over two arrays of one shape in blocks that suit the memory order of both.
 
-Two tensors that hold the same values in different layouts (NHWC beside NCHW) cannot both be read contiguously. A block
-that is long in the fastest axis of each reads whole cache lines of both, and fits the cache while it is rearranged.
+Two tensors that hold the same values in different layouts (NHWC beside NCHW) cannot both be read
+contiguously. A block that is long in the fastest axis of each reads whole cache lines of both, and fits the
+cache while it is rearranged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -42,11 +42,11 @@ class Blocks:
         self._dimensions = first.ndim
         self._axes = self._order(first)
         self._sizes = tuple(first.shape[axis] for axis in self._axes)
-        shape, strides = _merged(first, second, self._axes)
-        self._shape = shape
-        self._first = as_strided(first, shape, strides[0], writeable=False)
-        self._second = as_strided(second, shape, strides[1], writeable=False)
-        self._block = _block_shape(shape, strides, size)
+        self._shape, strides = _merged(first, second, self._axes)
+        # Only axes that lie one behind the other were joined, so that reshaping copies nothing.
+        order = self._axes + [axis for axis, n in enumerate(first.shape) if n == 1]
+        self._first, self._second = (part.transpose(order).reshape(self._shape) for part in (first, second))
+        self._block = _block_shape(self._shape, strides, size)
 
     @staticmethod
     def _order(first: Array) -> list[int]:
@@ -76,7 +76,9 @@ class Blocks:
         return tuple(found)
 
 
-def _merged(first: Array, second: Array, axes: list[int]) -> tuple[tuple[int, ...], tuple[list[int], list[int]]]:
+def _merged(
+    first: Array, second: Array, axes: list[int]
+) -> tuple[tuple[int, ...], tuple[list[int], list[int]]]:
     """The shape and strides after joining neighbouring axes that both arrays hold as one."""
     shape: list[int] = []
     strides: tuple[list[int], list[int]] = ([], [])
@@ -95,11 +97,11 @@ def _merged(first: Array, second: Array, axes: list[int]) -> tuple[tuple[int, ..
 def _block_shape(shape: tuple[int, ...], strides: tuple[list[int], list[int]], size: int) -> tuple[int, ...]:
     """A block long in the fastest axis of either array; what room is left goes to the other axes."""
     rank = len(shape)
-    fastest = [min(range(rank), key=lambda axis, s=steps: abs(s[axis])) for steps in strides]  # type: ignore[misc]
-    fastest[0] = rank - 1
+    # The axes are in the order of the first array, so that its fastest is the last one.
+    fastest = [rank - 1, min(range(rank), key=lambda axis: abs(strides[1][axis]))]
     block = [1] * rank
-    for axis in set(fastest):
-        block[axis] = min(shape[axis], RUN, size)
+    for axis in fastest:
+        block[axis] = min(shape[axis], RUN, max(size // (prod(block) // block[axis]), 1))
     for axis in [*fastest, *reversed(range(rank))]:
         room = size // (prod(block) // block[axis])
         block[axis] = min(shape[axis], max(block[axis], room))

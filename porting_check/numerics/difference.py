@@ -1,6 +1,7 @@
 """The difference of two tensors: exact, never broadcast, in one pass and constant memory.
 
-Everything is accumulated in float64, block by block; no array of the tensors' size is ever made, whatever their layouts.
+Everything is accumulated in float64, block by block; no array of the tensors' size is ever made, whatever
+their layouts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ BELOW = 1e-5
 """``fraction_below`` counts differences of at most this part of the reference's largest magnitude."""
 
 
+_SPACING = {
+    "bfloat16": 2.0**-7, "float8_e4m3fn": 2.0**-3, "float8_e4m3fnuz": 2.0**-3, "float8_e5m2": 2.0**-2,
+    "float8_e5m2fnuz": 2.0**-2, "float4_e2m1fn": 2.0**-1,
+}  # fmt: skip
+"""Spacing at 1 of the floating dtypes that numpy's ``finfo`` does not know."""
+
+
 class NotComparable(PortingError):
     """Two arrays that cannot be subtracted value by value."""
 
@@ -37,28 +45,28 @@ class Difference:
 
     Attributes:
         count: number of values in each tensor.
-        max_abs: largest absolute difference. ``inf`` where only one side is finite (or both are not, but differ): a
-            NaN is never a small difference. ``nan`` when no pair is finite and none mismatches, as for two tensors
-            full of NaN. Of complex values the modulus.
-        max_abs_index: a place of it, in the reference's axes; the first mismatch if there is one. Empty for an empty
-            tensor.
-        max_rel: largest ``|c - r| / max(|r|, floor)``. The floor is the reference's largest magnitude times the
-            spacing of its dtype at 1 (1 for integers), so that values near zero are not judged by digits that
-            nothing of this scale has. ``inf`` and ``nan`` as above.
+        max_abs: largest absolute difference. ``inf`` where only one side is finite (or both are not, but
+            differ): a NaN is never a small difference. ``nan`` when no pair is finite and none mismatches, as
+            for two tensors full of NaN. Of complex values the modulus.
+        max_abs_index: a place of it, in the reference's axes; the first mismatch if there is one. Empty for
+            an empty tensor.
+        max_rel: largest ``|c - r| / max(|r|, floor)``. The floor is the reference's largest magnitude times
+            the spacing of its dtype at 1 (1 for integers), so that values near zero are not judged by digits
+            that nothing of this scale has. ``inf`` and ``nan`` as above.
         max_rel_index: a place of it.
         rms: root mean square of the difference over finite pairs; ``inf`` and ``nan`` as above.
-        mean_signed: mean of candidate minus reference over finite pairs (complex: the modulus of that mean), ``nan``
-            without any: the bias.
-        cosine: cosine of the angle between the tensors over finite pairs; 1 if both vanish, 0 if one does, ``nan``
-            without any.
+        mean_signed: mean of candidate minus reference over finite pairs (complex: the modulus of that mean),
+            ``nan`` without any: the bias.
+        cosine: cosine of the angle between the tensors over finite pairs; 1 if both vanish, 0 if one does,
+            ``nan`` without any.
         reference_max: largest finite magnitude of the reference.
         reference_rms: root mean square of the reference over finite pairs.
         reference_nonfinite: how many NaN and infinite values the reference has.
         candidate_nonfinite: how many the candidate has.
-        nonfinite_mismatch: pairs of which one is not finite and the other is not the same: finite, or NaN against
-            infinity, or an infinity of the other sign.
-        identical: every value equals its counterpart. 0.0 and -0.0 are equal, infinities of one sign are, NaN is
-            equal to nothing; dtypes do not matter.
+        nonfinite_mismatch: pairs of which one is not finite and the other is not the same: finite, or NaN
+            against infinity, or an infinity of the other sign.
+        identical: every value equals its counterpart. 0.0 and -0.0 are equal, infinities of one sign are, NaN
+            is equal to nothing; dtypes do not matter.
         compared: finite pairs.
         fraction_below: part of all pairs that differ by at most ``1e-5 * reference_max``.
     """
@@ -95,13 +103,15 @@ def difference(reference: Array, candidate: Array, *, permutation: Sequence[int]
     """Compare two tensors value by value.
 
     Args:
-        reference: any shape, any layout in memory; float (16-bit and 8-bit ones too), integer, boolean or complex.
+        reference: any shape, any layout in memory; float (16-bit and 8-bit ones too), integer, boolean or
+            complex.
         candidate: the tensor of the same shape, or of the shape ``reference.transpose(permutation)``.
-        permutation: how the candidate's axes follow from the reference's: ``(0, 3, 1, 2)`` for a reference in NHWC and
-            a candidate in NCHW. Indices in the result are the reference's.
+        permutation: how the candidate's axes follow from the reference's: ``(0, 3, 1, 2)`` for a reference in
+            NHWC and a candidate in NCHW. Indices in the result are the reference's.
 
-    64-bit integers are subtracted exactly, and rounded once (``identical`` is exact beyond 2**53); an integer against
-    a float is compared in float64. Squares of values above 1e154 overflow, and rms and cosine with them.
+    64-bit integers are subtracted exactly, and rounded once (``identical`` is exact beyond 2**53); an integer
+    against a float is compared in float64. Squares of values above 1e154 overflow, and rms and cosine with
+    them.
 
     Raises:
         ShapeMismatch: the shapes differ. Nothing is ever broadcast, reshaped or transposed to fit.
@@ -142,15 +152,21 @@ def _numeric(array: Array, name: str) -> Array:
     return array
 
 
-def _checked(reference: tuple[int, ...], candidate: tuple[int, ...], permutation: Sequence[int] | None) -> list[int]:
+def _checked(
+    reference: tuple[int, ...], candidate: tuple[int, ...], permutation: Sequence[int] | None
+) -> list[int]:
     """The permutation, or the identity; shapes must agree under it."""
     order = list(range(len(reference))) if permutation is None else [int(axis) for axis in permutation]
     if sorted(order) != list(range(len(reference))):
-        raise ShapeMismatch(f"permutation {tuple(order)} is none of the {len(reference)} axes of shape {reference}")
+        raise ShapeMismatch(
+            f"permutation {tuple(order)} is none of the {len(reference)} axes of shape {reference}"
+        )
     expected = tuple(reference[axis] for axis in order)
     if candidate != expected:
         how = "" if permutation is None else f" (the reference's {reference} permuted by {tuple(order)})"
-        raise ShapeMismatch(f"the candidate has shape {candidate}, expected {expected}{how}; nothing is broadcast")
+        raise ShapeMismatch(
+            f"the candidate has shape {candidate}, expected {expected}{how}; nothing is broadcast"
+        )
     return order
 
 
@@ -164,7 +180,7 @@ def _floor(dtype: np.dtype[Any], largest: float) -> float:
     """What relative differences are divided by at least."""
     if dtype.kind in "biu" or dtype.name.lstrip("u").startswith("int"):
         return 1.0
-    spacing = float(np.finfo(dtype).eps) if dtype.kind in "fc" else 2.0**-7 if dtype.name == "bfloat16" else 2.0**-3
+    spacing = _SPACING.get(dtype.name) or float(np.finfo(dtype).eps)
     return max(spacing * largest, float(np.finfo(np.float64).tiny))
 
 
@@ -186,7 +202,8 @@ def _largest(reference: Array) -> float:
 def _result(tally: Tally, walk: Blocks, largest: float) -> Difference:
     """The numbers, once every block has been seen."""
     n, nan, broken = tally.compared, float("nan"), tally.mismatches > 0
-    # Without a finite pair there is nothing to measure, unless every value is an infinity that equals its counterpart.
+    # Without a finite pair there is nothing to measure, unless every value is an infinity that equals its
+    # counterpart.
     alone = 0.0 if tally.equal_infinities == tally.count else nan
     values = [tally.max_abs, tally.max_rel, (tally.squares / n) ** 0.5] if n else [alone] * 3
     max_abs, max_rel, rms = [float("inf")] * 3 if broken else values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from porting_check.neutral.errors import PortingError
 from porting_check.neutral.graph import Graph, Operand, Step
 from porting_check.neutral.layout import Layout, convert
 from porting_check.neutral.node import Node
+from porting_check.numerics.normal import at_float32
 from porting_check.numerics.roundoff import UNIT, limits
 from porting_check.numerics.truth import evaluate_node
 
@@ -58,15 +59,6 @@ def to_double(array: Array) -> Array:
     return array
 
 
-def at_float32(node: Node) -> Node:
-    """The node with its real attributes rounded to float32, as ONNX stores them and float32 kernels use them.
-
-    Two sides then hold the same number although one framework keeps ``0.001`` in double and the other in float32.
-    """
-    rounded = {k: float(np.float32(v)) for k, v in node.attributes.items() if isinstance(v, float)}
-    return replace(node, attributes={**node.attributes, **rounded}) if rounded else node
-
-
 class Program:
     """Evaluates steps of one graph; parameters are converted to float64 once and kept while in use.
 
@@ -78,7 +70,12 @@ class Program:
         self.graph = graph
 
     def evaluate(
-        self, steps: Sequence[int], given: Mapping[str, Array], wanted: Iterable[str], *, edits: Edits = NO_EDITS
+        self,
+        steps: Sequence[int],
+        given: Mapping[str, Array],
+        wanted: Iterable[str],
+        *,
+        edits: Edits = NO_EDITS,
     ) -> dict[str, Array]:
         """Evaluate ``steps`` from the ``given`` native arrays; returns the ``wanted`` values in native layout, float64.
 
@@ -105,7 +102,7 @@ class Program:
         """Like :meth:`evaluate` for one value, with the largest error that round-off of this unit may leave in it.
 
         ``errors`` is what the given values themselves may be off by. Attributes are used at float32 (see
-        :func:`at_float32`) unless the unit is float64's.
+        :func:`normal.at_float32`) unless the unit is float64's.
         """
         values, bounds = self._run(steps, given, {target}, NO_EDITS, unit, errors)
         return values[target], bounds.get(target, np.zeros(()))
@@ -170,7 +167,13 @@ class Program:
         return None if error is None else to_canonical(error, operand.layout, operand.canonical)
 
     def _input(
-        self, step: Step, name: str, position: int, held: Mapping[str, Array], local: Mapping[str, Array], edits: Edits
+        self,
+        step: Step,
+        name: str,
+        position: int,
+        held: Mapping[str, Array],
+        local: Mapping[str, Array],
+        edits: Edits,
     ) -> Array | None:
         if not name:
             return None
@@ -193,7 +196,9 @@ class Program:
         for name, operand in zip(last.outputs, step.outputs, strict=False):
             if name and name in local:
                 array = local[name]
-                held[operand.key] = to_canonical(array, operand.canonical, operand.layout) if operand.layout else array
+                held[operand.key] = (
+                    to_canonical(array, operand.canonical, operand.layout) if operand.layout else array
+                )
 
     def parameter(self, step: Step, position: int, given: Mapping[str, Array] | None = None) -> Array | None:
         """What a step reads at an input position when that is fixed (a parameter or constant, perhaps moved about).

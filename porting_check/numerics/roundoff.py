@@ -19,7 +19,14 @@ from porting_check.numerics.truth import evaluate_node
 
 Array = np.ndarray
 
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "complex64": 2.0**-24, "complex128": 2.0**-53}
+UNIT = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+    "complex64": 2.0**-24,
+    "complex128": 2.0**-53,
+}
 """Unit round-off of the floating types."""
 
 ELEMENTWISE, NORMALIZED, COMPOSITE = 16.0, 8.0, 50.0
@@ -27,9 +34,26 @@ ELEMENTWISE, NORMALIZED, COMPOSITE = 16.0, 8.0, 50.0
 
 TINY = 2.0**-126
 
-_LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "AveragePool", "GlobalAveragePool", "AdaptiveAveragePool"}
-_LINEAR |= {"ReduceMean", "ReduceSum", "Resize", "Upsample", "GridSample"}
-_NORMS = {"BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"}
+LINEAR = {
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Einsum",
+    "AveragePool",
+    "GlobalAveragePool",
+    "AdaptiveAveragePool",
+}
+LINEAR |= {"ReduceMean", "ReduceSum", "Resize", "Upsample", "GridSample"}
+"""Operators whose outputs are sums of products."""
+
+_NORMS = {
+    "BatchNormalization",
+    "LayerNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "RMSNormalization",
+}
 _MONOTONE = {"MaxPool", "GlobalMaxPool", "AdaptiveMaxPool", "ReduceMax", "Max", "Min", "ReduceMin"}
 _SUMS = {"Add", "Sub", "Sum"}
 _CONTRACTING = {"Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "Abs", "Neg"}
@@ -37,11 +61,29 @@ _FUNCTIONS = set(
     "Elu Selu Celu Gelu Sigmoid HardSigmoid HardSwish Swish Mish Tanh Softplus Softsign Exp Log Sqrt Reciprocal Sin Cos Tan Erf "
     "Atan Asin Acos Sinh Cosh Asinh Acosh Atanh Shrink".split()
 )
-_INDICES = {"ArgMax", "ArgMin", "Shape", "Size", "NonZero", "Equal", "Less", "Greater", "And", "Or", "Not", "IsNaN", "IsInf"}
+_INDICES = {
+    "ArgMax",
+    "ArgMin",
+    "Shape",
+    "Size",
+    "NonZero",
+    "Equal",
+    "Less",
+    "Greater",
+    "And",
+    "Or",
+    "Not",
+    "IsNaN",
+    "IsInf",
+}
 
 
 def limits(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], outputs: Sequence[Array], unit: float
+    node: Node,
+    inputs: Sequence[Array | None],
+    incoming: Sequence[Array | None],
+    outputs: Sequence[Array],
+    unit: float,
 ) -> list[Array]:
     """Largest legitimate error of each output of a node.
 
@@ -74,8 +116,18 @@ def _rule(node: Node) -> Callable[..., Array]:
 
     if node.op_type in MOVEMENT:
         return _moved
-    table = ((_LINEAR, _sum_of_products), (_NORMS, _normalization), (_MONOTONE, _selection), (_SUMS, _addition))
-    table += ((_CONTRACTING, _contraction), (_FUNCTIONS, _function), ({"Mul"}, _product), ({"Softmax"}, _softmax))
+    table = (
+        (LINEAR, _sum_of_products),
+        (_NORMS, _normalization),
+        (_MONOTONE, _selection),
+        (_SUMS, _addition),
+    )
+    table += (
+        (_CONTRACTING, _contraction),
+        (_FUNCTIONS, _function),
+        ({"Mul"}, _product),
+        ({"Softmax"}, _softmax),
+    )
     return next((rule for ops, rule in table if node.op_type in ops), _response)
 
 
@@ -92,7 +144,9 @@ def _errors(incoming: Sequence[Array | None], position: int) -> Array | None:
     return error if error is not None and error.any() else None
 
 
-def _moved(node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float) -> Array:
+def _moved(
+    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
+) -> Array:
     return np.zeros(output.shape)
 
 
@@ -107,7 +161,9 @@ def _moved_all(
     for index, value in enumerate(inputs):
         carries = value is not None and value.dtype.kind in "fc" and (index == 0 or many)
         error = incoming[index] if index < len(incoming) else None
-        moved.append((np.zeros(value.shape) if error is None else error) if carries and value is not None else value)
+        moved.append(
+            (np.zeros(value.shape) if error is None else error) if carries and value is not None else value
+        )
     if node.op_type == "Pad" and len(moved) > 2:
         moved[2] = None
     return [np.abs(array) for array in evaluate_node(node, moved)]
@@ -131,7 +187,9 @@ def _sum_of_products(
     return limit
 
 
-def _fixed_operands(node: Node, changed: list[Array | None], original: Sequence[Array | None]) -> list[Array | None]:
+def _fixed_operands(
+    node: Node, changed: list[Array | None], original: Sequence[Array | None]
+) -> list[Array | None]:
     """Operands that are no data (axes, sizes, scales, a sampling grid) stay as they are."""
     if node.op_type in ("Resize", "Upsample", "GridSample", "ReduceMean", "ReduceSum"):
         return [changed[0], *original[1:]]  # positions and sizes stay exact
@@ -145,7 +203,9 @@ def _terms(node: Node, inputs: Sequence[Array | None], output: Array) -> float:
     if node.op_type in ("Conv", "ConvTranspose"):
         weight = inputs[1]
         assert weight is not None
-        per_output = weight.size / weight.shape[0] if node.op_type == "Conv" else weight.size / weight.shape[1]
+        per_output = (
+            weight.size / weight.shape[0] if node.op_type == "Conv" else weight.size / weight.shape[1]
+        )
         return float(per_output + 1)
     if node.op_type in ("Gemm", "MatMul"):
         axis = -2 if node.attributes.get("transA") else -1
@@ -216,7 +276,9 @@ def _contraction(
 ) -> Array:
     error = _errors(incoming, 0)
     slope = inputs[1] if node.op_type == "PRelu" else None
-    gain = max(1.0, abs(node.attributes.get("alpha", 0.0)), float(np.abs(slope).max()) if slope is not None else 0.0)
+    gain = max(
+        1.0, abs(node.attributes.get("alpha", 0.0)), float(np.abs(slope).max()) if slope is not None else 0.0
+    )
     limit = 2 * unit * np.abs(output) if node.op_type in ("LeakyRelu", "PRelu") else np.zeros(output.shape)
     return limit if error is None else limit + gain * error
 
@@ -233,8 +295,14 @@ def _function(
         slope = np.abs(high - low) / (2 * step)
         slope = np.where(np.isfinite(slope), slope, 0.0)
         times = np.abs(data) if node.op_type in ("Gelu", "Swish", "HardSwish", "Mish") else 0.0
-        floor = 1.0 if node.op_type in ("Sigmoid", "HardSigmoid", "Elu", "Selu", "Celu", "Erf", "Sin", "Cos") else 0.0
-        limit = ELEMENTWISE * unit * (np.abs(output) + np.abs(data) * slope + times + floor) + TINY * (unit > 2.0**-53)
+        floor = (
+            1.0
+            if node.op_type in ("Sigmoid", "HardSigmoid", "Elu", "Selu", "Celu", "Erf", "Sin", "Cos")
+            else 0.0
+        )
+        limit = ELEMENTWISE * unit * (np.abs(output) + np.abs(data) * slope + times + floor) + TINY * (
+            unit > 2.0**-53
+        )
     error = _errors(incoming, 0)
     return limit if error is None else limit + (slope + 1e-3) * error
 
@@ -247,11 +315,18 @@ def _softmax(
     axis = node.attributes.get("axis", -1)
     limit = NORMALIZED * unit * output * (2 + np.abs(data - data.max(axis=axis, keepdims=True))) + TINY
     error = _errors(incoming, 0)
-    return limit if error is None else limit + output * (error + (output * error).sum(axis=axis, keepdims=True))
+    return (
+        limit if error is None else limit + output * (error + (output * error).sum(axis=axis, keepdims=True))
+    )
 
 
 def _response(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float, runs: int = 6
+    node: Node,
+    inputs: Sequence[Array | None],
+    incoming: Sequence[Array | None],
+    output: Array,
+    unit: float,
+    runs: int = 6,
 ) -> Array:
     """Root mean square response to inputs perturbed by one unit (and by their own error), with a floor; times 50."""
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ CHUNK = 16384
 """Values of a block: three float64 arrays of this length stay in a second-level cache."""
 
 DOT = 8192
-"""Longest dot product handed to BLAS: below the length (10000 in OpenBLAS) at which it would wake its threads."""
+"""Longest dot product for BLAS: below the length (10000 in OpenBLAS) at which it wakes its threads."""
 
 LOPSIDED = 1e8
 """Ratio of two sums of squares beyond which their dot product is not derived from them but taken."""
@@ -25,12 +25,15 @@ LOPSIDED = 1e8
 
 def _dot(first: Array, second: Array) -> float:
     """The dot product, in pieces that BLAS does not spread over threads."""
-    return sum(float(np.dot(first[start : start + DOT], second[start : start + DOT])) for start in range(0, first.size, DOT))
+    return sum(
+        float(np.dot(first[start : start + DOT], second[start : start + DOT]))
+        for start in range(0, first.size, DOT)
+    )
 
 
 @dataclass
 class Tally:
-    """What has been found so far. A place is (origin of the block, shape of the block, flat position in it)."""
+    """What has been found so far. A place is (origin of a block, its shape, flat position in it)."""
 
     floor: float
     below_limit: float
@@ -77,7 +80,7 @@ class Tally:
             return float("nan")
         if not self.reference_squares or not self.candidate_squares:
             return float(self.reference_squares == self.candidate_squares)
-        value = self.products / self.reference_squares**0.5 / self.candidate_squares**0.5
+        value = float(self.products / self.reference_squares**0.5 / self.candidate_squares**0.5)
         return min(max(value, -1.0), 1.0) if value == value else value
 
     def fold_real(self, origin: tuple[int, ...], ours: Array, theirs: Array, exact: bool = False) -> None:
@@ -109,8 +112,10 @@ class Tally:
         """Take up one block of 64-bit integers."""
         self.fold_real(origin, ours, theirs, exact=True)
 
-    def extremes(self, origin: tuple[int, ...], shape: tuple[int, ...], sizes: Array, magnitudes: Array) -> None:
-        """Take up the sizes of differences and the reference's magnitudes of one block; overwrites the latter."""
+    def extremes(
+        self, origin: tuple[int, ...], shape: tuple[int, ...], sizes: Array, magnitudes: Array
+    ) -> None:
+        """Take up one block's sizes of differences and magnitudes of the reference; overwrites the latter."""
         n, at = sizes.size, int(sizes.argmax())
         largest = float(sizes[at])
         if largest > self.max_abs:
@@ -126,9 +131,11 @@ class Tally:
             self.max_rel, self.max_rel_place = float(magnitudes[at]), (origin, shape, at)
 
     def fold_careful(self, origin: tuple[int, ...], ours: Array, theirs: Array) -> None:
-        """Take up one block that is complex or holds values that are not finite (or whose squares overflow)."""
+        """Take up one block that is complex or holds values that are not finite or whose squares overflow."""
         complex_values = ours.dtype.kind == "c" or theirs.dtype.kind == "c"
-        r, c = (np.ravel(part.astype(np.complex128 if complex_values else np.float64)) for part in (ours, theirs))
+        r, c = (
+            np.ravel(part.astype(np.complex128 if complex_values else np.float64)) for part in (ours, theirs)
+        )
         both = self._census(origin, ours.shape, r, c)
         r[~both], c[~both] = 0, 0
         d = c - r
@@ -173,8 +180,8 @@ def _nan_alike(r: Array, c: Array) -> Array:
 def _subtract_integers(first: Array, second: Array, out: Array) -> None:
     """First minus second of 64-bit integers of any signs, rounded once.
 
-    Either is split into a high and a low half of 32 bits, whose differences are exact in float64; so is the scaled
-    high one, and only their sum rounds.
+    Either is split into a high and a low half of 32 bits, whose differences are exact in float64; so is the
+    scaled high one, and only their sum rounds.
     """
     np.subtract((first >> 32).astype(np.float64), (second >> 32).astype(np.float64), out=out)
     out *= 2.0**32

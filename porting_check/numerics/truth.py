@@ -1,7 +1,8 @@
 """The truth: nodes of the neutral language evaluated in float64.
 
-Operators are evaluated by :mod:`porting_check.numerics.operators`; what is missing there goes to the reference
-implementation of ONNX in float64 (imported only then), and what that cannot do either raises :class:`CannotEvaluate`.
+Operators are evaluated by :mod:`porting_check.numerics.operators`; what is missing there goes to the
+reference implementation of ONNX in float64 (imported only then), and what that cannot do either raises
+:class:`CannotEvaluate`.
 """
 
 from __future__ import annotations
@@ -54,12 +55,13 @@ def evaluate(
     """Evaluate nodes in order.
 
     Args:
-        nodes: each with ``op_type``, ``domain``, ``inputs``, ``outputs``, ``attributes``; an empty name means absent.
+        nodes: each with ``op_type``, ``domain``, ``inputs``, ``outputs``, ``attributes``; an empty name means
+            absent.
         values: the inputs and parameters by name; not changed.
-        dtype: floating inputs are brought to it first, complex ones to its complex twin; integers and booleans stay.
-            ``None`` brings nothing anywhere: pure data movement then returns the very bits.
-        keep: names of the values to return. Everything else is freed after its last use. Without it all values made
-            by the nodes are returned.
+        dtype: floating inputs are brought to it first, complex ones to its complex twin; integers and
+            booleans stay. ``None`` brings nothing anywhere: pure data movement then returns the very bits.
+        keep: names of the values to return. Everything else is freed after its last use. Without it all
+            values made by the nodes are returned.
 
     Returns:
         The values made, or those named in ``keep`` (which may also name inputs).
@@ -77,7 +79,9 @@ def evaluate(
     chain = list(nodes)
     kept = None if keep is None else set(keep)
     left = Counter(name for node in chain for name in node.inputs if name)
-    held = {name: widened(value, dtype) for name, value in values.items() if left[name] or (kept and name in kept)}
+    held = {
+        name: widened(value, dtype) for name, value in values.items() if left[name] or (kept and name in kept)
+    }
     made: set[str] = set()
     for node in chain:
         inputs = [_held(held, name, node) for name in node.inputs]
@@ -116,14 +120,14 @@ def evaluate_node(
     Args:
         node: the operator and its attributes.
         inputs: arrays in the order of ``node.inputs``, ``None`` where absent.
-        dtype: what floating inputs are brought to before the arithmetic, and what results come out in. Data movement
-            takes any dtype through untouched. ``None``: compute in the dtype of the inputs.
+        dtype: what floating inputs are brought to before the arithmetic, and what results come out in. Data
+            movement takes any dtype through untouched. ``None``: compute in the dtype of the inputs.
 
     Returns:
         As many outputs as the node names (at least one).
 
-    A cast between floating dtypes is part of how a model is executed, not of what it computes, and stays at ``dtype``;
-    a cast to an 8-bit float (a quantisation) is carried out.
+    A cast between floating dtypes is part of how a model is executed, not of what it computes, and stays at
+    ``dtype``; a cast to an 8-bit float (a quantisation) is carried out.
 
     Raises:
         CannotEvaluate: nothing can evaluate the operator.
@@ -144,11 +148,11 @@ def evaluate_node(
 
 
 def widened(array: Array, dtype: DTypeLike | None) -> Array:
-    """A floating array in ``dtype``, a complex one in its complex twin, anything else (or with ``None``) as it is.
+    """A floating array in ``dtype``, a complex one in its complex twin, anything else as it is.
 
     Example:
-        >>> widened(np.zeros(2, np.float32), np.float64).dtype, widened(np.zeros(2, np.int8), np.float64).dtype
-        (dtype('float64'), dtype('int8'))
+        >>> widened(np.zeros(2, np.float32), np.float64).dtype, widened(np.zeros(2, np.int8),
+        np.float64).dtype (dtype('float64'), dtype('int8'))
     """
     array = np.asarray(array)
     if dtype is None:
@@ -175,13 +179,19 @@ def _wide_cast(
 def _by_onnx(node: Node, inputs: Sequence[Array | None], count: int) -> tuple[Array, ...]:
     """Evaluate with the reference implementation of ONNX, through a model of this one node."""
     if node.domain not in ("", "ai.onnx"):
-        raise CannotEvaluate(node.op_type, f"no rule for it, and its domain {node.domain!r} is not that of ONNX")
+        raise CannotEvaluate(
+            node.op_type, f"no rule for it, and its domain {node.domain!r} is not that of ONNX"
+        )
     try:
         model, feeds = _one_node_model(node, inputs, count)
     except ImportError:
-        raise CannotEvaluate(node.op_type, "no rule for it here, and the onnx package is not installed") from None
+        raise CannotEvaluate(
+            node.op_type, "no rule for it here, and the onnx package is not installed"
+        ) from None
     except (ValueError, TypeError, KeyError) as error:
-        raise CannotEvaluate(node.op_type, f"it cannot be written as an ONNX node ({_line(error)})") from error
+        raise CannotEvaluate(
+            node.op_type, f"it cannot be written as an ONNX node ({_line(error)})"
+        ) from error
     from onnx.reference import ReferenceEvaluator
 
     try:
@@ -205,7 +215,7 @@ def _one_node_model(node: Node, inputs: Sequence[Array | None], count: int) -> t
     numbers = {name: number for number, name in NAMES.items()}
     names = [f"input_{index}" if item is not None else "" for index, item in enumerate(inputs)]
     feeds = {name: item for name, item in zip(names, inputs, strict=True) if item is not None}
-    outputs = [name or "" for name in node.outputs[:count]] or ["output_0"]
+    outputs = [f"output_{index}" for index in range(count)]
     attributes = {
         key: numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
         for key, value in node.attributes.items()
@@ -214,7 +224,10 @@ def _one_node_model(node: Node, inputs: Sequence[Array | None], count: int) -> t
     graph = helper.make_graph(
         [made],
         "one_node",
-        [helper.make_tensor_value_info(name, numbers[item.dtype.name], item.shape) for name, item in feeds.items()],
-        [helper.make_empty_tensor_value_info(name) for name in outputs if name],
+        [
+            helper.make_tensor_value_info(name, numbers[item.dtype.name], item.shape)
+            for name, item in feeds.items()
+        ],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]), feeds

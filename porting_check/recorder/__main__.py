@@ -40,7 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m porting_check.recorder", description=__doc__)
     parser.add_argument("model", help="a model file, a folder, file.py:function or package.module:function")
     parser.add_argument("--out", required=True, help="the folder to write")
-    parser.add_argument("--request", default="{}", help="JSON: inputs (files by name), like (layouts of those), layouts, seed, weights")
+    parser.add_argument(
+        "--request",
+        default="{}",
+        help="JSON: inputs (files by name), like (layouts of those), layouts, seed, weights",
+    )
     parser.add_argument("--error", default="", help="file that receives an error as JSON")
     return parser
 
@@ -86,8 +90,6 @@ def _progress(stage: str, done: int, total: int) -> None:
     """Progress as JSON lines on standard error, which the caller reads."""
     if done % 20 == 0 or done == total:
         print(json.dumps({"stage": stage, "done": done, "total": total}), file=sys.stderr, flush=True)
-
-
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def probe(specs: Sequence[InputSpec], seed: int = 0) -> Dict[str, np.ndarray]:
     """
     if not specs or any(spec.shape is None for spec in specs):
         known = ", ".join(spec.name for spec in specs) or "unknown names"
-        raise InputError(f"the model does not say what shape its inputs have ({known}): give inputs (a file, or an array)")
+        raise InputError(
+            f"the model does not say what shape its inputs have ({known}): give inputs (a file, or an array)"
+        )
     rng = np.random.default_rng(seed)
     made: Dict[str, np.ndarray] = {}
     for spec in specs:
@@ -76,7 +78,9 @@ def load_inputs(files: Mapping[str, str]) -> Dict[str, np.ndarray]:
     for name, path in files.items():
         arrays = _read(path)
         if name and len(arrays) > 1:
-            raise InputError(f"{path!r} holds {len(arrays)} arrays ({', '.join(list(arrays)[:5])}); expected one for input {name!r}")
+            raise InputError(
+                f"{path!r} holds {len(arrays)} arrays ({', '.join(list(arrays)[:5])}); expected one for input {name!r}"
+            )
         made.update({name: next(iter(arrays.values()))} if name else arrays)
     return made
 
@@ -98,7 +102,9 @@ def _read(path: str) -> Dict[str, np.ndarray]:
             return {"0": _image(path)}
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"the input file {path!r} cannot be read: {error}") from None
-    raise InputError(f"the input file {path!r} has suffix {suffix!r}; expected .npy, .npz, .safetensors or an image {' '.join(IMAGES)}")
+    raise InputError(
+        f"the input file {path!r} has suffix {suffix!r}; expected .npy, .npz, .safetensors or an image {' '.join(IMAGES)}"
+    )
 
 
 def _image(path: str) -> np.ndarray:
@@ -129,7 +135,9 @@ def named(inputs: Any, specs: Sequence[InputSpec]) -> Dict[str, np.ndarray]:
     elif names and _positional(dict.fromkeys(names)) and not _positional(given) and len(given) == len(names):
         given = dict(zip(names, given.values()))
     if names and len(given) == len(names) and set(given) != set(names):
-        raise InputError(f"inputs are called {', '.join(sorted(given))}; the model calls them {', '.join(names)}")
+        raise InputError(
+            f"inputs are called {', '.join(sorted(given))}; the model calls them {', '.join(names)}"
+        )
     for spec in specs:
         if spec.name in given:
             _check(spec, given[spec.name])
@@ -146,26 +154,37 @@ def _array(name: Any, value: Any) -> np.ndarray:
         value = value.detach().cpu()
     array = np.asarray(value)
     if array.dtype.kind not in "fiubc" and array.dtype.kind != "V":
-        raise InputError(f"input {name!r} is a {type(value).__name__} of dtype {array.dtype}; expected an array of numbers")
+        raise InputError(
+            f"input {name!r} is a {type(value).__name__} of dtype {array.dtype}; expected an array of numbers"
+        )
     return array
 
 
 def _check(spec: InputSpec, array: np.ndarray) -> None:
     if spec.shape is not None:
-        agree = len(spec.shape) == array.ndim and all(s is None or s == n for s, n in zip(spec.shape, array.shape))
+        agree = len(spec.shape) == array.ndim and all(
+            s is None or s == n for s, n in zip(spec.shape, array.shape)
+        )
         if not agree:
             wanted = "(" + ", ".join("any" if size is None else str(size) for size in spec.shape) + ")"
             layout = f" in layout {spec.layout}" if spec.layout else ""
-            raise InputError(f"input {spec.name!r} has shape {array.shape}; the model expects {wanted}{layout}")
+            raise InputError(
+                f"input {spec.name!r} has shape {array.shape}; the model expects {wanted}{layout}"
+            )
     wants_float = np.dtype(spec.dtype).kind == "f" if spec.dtype in np.sctypeDict else None
     if wants_float is False and array.dtype.kind == "f":
         raise InputError(f"input {spec.name!r} has dtype {array.dtype}; the model expects {spec.dtype}")
     if spec.limit is not None and array.size and array.dtype.kind in "iu" and int(array.max()) >= spec.limit:
-        raise InputError(f"input {spec.name!r} holds {int(array.max())}; the model's table has {spec.limit} rows")
+        raise InputError(
+            f"input {spec.name!r} holds {int(array.max())}; the model's table has {spec.limit} rows"
+        )
 
 
 def translate(
-    inputs: Inputs, layouts: Mapping[str, str], specs: Sequence[InputSpec], targets: Optional[Mapping[str, str]] = None
+    inputs: Inputs,
+    layouts: Mapping[str, str],
+    specs: Sequence[InputSpec],
+    targets: Optional[Mapping[str, str]] = None,
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
     """The reference's inputs as the candidate wants them: its names and its layouts.
 
@@ -184,7 +203,9 @@ def translate(
     """
     required = [spec.name for spec in specs] or list(inputs)
     if len(required) != len(inputs):
-        raise InputError(f"the reference takes {len(inputs)} inputs ({', '.join(inputs)}), the candidate {len(required)} ({', '.join(required)})")
+        raise InputError(
+            f"the reference takes {len(inputs)} inputs ({', '.join(inputs)}), the candidate {len(required)} ({', '.join(required)})"
+        )
     same_names = set(required) == set(inputs)
     sources = required if same_names else list(inputs)
     known = {spec.name: spec.layout for spec in specs}
@@ -194,8 +215,12 @@ def translate(
         target = (targets or {}).get(name) or known.get(name, "") or layout
         try:
             fits = bool(layout and target) and len(layout) == len(target) == array.ndim
-            made[name] = np.ascontiguousarray(convert(array, Layout(layout), Layout(target))) if fits else array
+            made[name] = (
+                np.ascontiguousarray(convert(array, Layout(layout), Layout(target))) if fits else array
+            )
         except LayoutError as error:
-            raise InputError(f"input {source!r} cannot go from layout {layout} to {target}: {error}") from None
+            raise InputError(
+                f"input {source!r} cannot go from layout {layout} to {target}: {error}"
+            ) from None
         used[name] = target
     return made, used

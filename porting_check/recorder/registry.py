@@ -72,7 +72,9 @@ def load_adapter(framework: str) -> Adapter:
         return _CACHE[framework]
     known = installed()
     if framework not in known:
-        raise FrameworkMissing(f"no adapter for {framework!r} is installed; installed: {', '.join(sorted(known)) or 'none'}")
+        raise FrameworkMissing(
+            f"no adapter for {framework!r} is installed; installed: {', '.join(sorted(known)) or 'none'}"
+        )
     try:
         adapter: Adapter = known[framework]()()
     except ImportError as error:
@@ -102,7 +104,9 @@ def adapter_for(model: Any) -> Adapter:
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     if owners:
         names = ", ".join(adapter.framework for adapter in owners)
-        raise FrameworkMissing(f"{kind} could belong to {names}; wrap it in that framework's module class to say which")
+        raise FrameworkMissing(
+            f"{kind} could belong to {names}; wrap it in that framework's module class to say which"
+        )
     raise FrameworkMissing(
         f"no adapter owns an object of type {kind}. Expected a keras.Model, tf.Module, torch.nn.Module, a function of "
         f"tensors, a trace or a path. Installed adapters: {', '.join(sorted(installed())) or 'none'}; "
@@ -112,8 +116,12 @@ def adapter_for(model: Any) -> Adapter:
 
 def _mentioned(function: Any) -> List[str]:
     """Frameworks whose modules a function's code names in its globals."""
-    code = getattr(function, "__code__", None) or getattr(getattr(function, "__call__", None), "__code__", None)
+    code = getattr(function, "__code__", None) or getattr(
+        getattr(function, "__call__", None), "__code__", None
+    )
     scope = getattr(function, "__globals__", {})
     modules = [scope.get(name) for name in getattr(code, "co_names", ())]
-    names = [getattr(m, "__name__", None) or getattr(m, "__module__", None) or "" for m in modules if m is not None]
+    names = [
+        getattr(m, "__name__", None) or getattr(m, "__module__", None) or "" for m in modules if m is not None
+    ]
     return [str(name).split(".")[0] for name in names]

@@ -17,7 +17,9 @@ Progress = Callable[[str, int, int], None]
 class _Watch(Sink):
     """Passes everything on, and compares each value that could be an output with the unrecorded run's."""
 
-    def __init__(self, sink: Sink, expected: Mapping[str, np.ndarray], layouts: Mapping[str, str], progress: Progress) -> None:
+    def __init__(
+        self, sink: Sink, expected: Mapping[str, np.ndarray], layouts: Mapping[str, str], progress: Progress
+    ) -> None:
         self._sink, self._expected, self._layouts, self._progress = sink, expected, layouts, progress
         self._differences: Dict[str, Dict[str, float]] = {}
         self.records = 0
@@ -26,7 +28,9 @@ class _Watch(Sink):
     def value(self, key: str, array: np.ndarray) -> None:
         like = {p: e for p, e in self._expected.items() if e.shape == array.shape and e.dtype == array.dtype}
         if like:
-            self._differences[key] = {path: largest_difference(expected, array) for path, expected in like.items()}
+            self._differences[key] = {
+                path: largest_difference(expected, array) for path, expected in like.items()
+            }
         self._sink.value(key, array)
 
     def record(self, record: Record) -> None:
@@ -94,9 +98,11 @@ def record_model(
     watch = _Watch(sink, expected, layouts or {}, progress)
     adapter.record(model, inputs, watch)
     if not watch.records:
-        raise ModelError("the model ran, but no layer and no operator was seen: an empty model cannot be compared")
+        raise ModelError(
+            "the model ran, but no layer and no operator was seen: an empty model cannot be compared"
+        )
     observer = float(np.max(watch.observer)) if watch.observer else None
-    return Checks(observer, repeat, tuple(training))
+    return Checks(observer, repeat, tuple(training), tuple(adapter.notes))
 
 
 def _between(expected: np.ndarray, again: Optional[np.ndarray]) -> float:

@@ -27,7 +27,11 @@ SUFFIXES = {
 }
 """Framework of a file suffix, so that a file can be opened without importing every framework."""
 
-FORMS = "a model file (" + " ".join(sorted(SUFFIXES)) + "), a SavedModel folder, a recording, file.py:function or package.module:function"
+FORMS = (
+    "a model file ("
+    + " ".join(sorted(SUFFIXES))
+    + "), a SavedModel folder, a recording, file.py:function or package.module:function"
+)
 
 
 def is_trace(spec: str) -> bool:
@@ -52,7 +56,9 @@ def open_model(spec: str) -> Tuple[Any, Adapter]:
         raise ModelError(f"{spec!r} does not exist. Expected {FORMS}")
     if os.path.isdir(spec):
         if not os.path.isfile(os.path.join(spec, "saved_model.pb")):
-            raise ModelError(f"the folder {spec!r} is neither a SavedModel (no saved_model.pb) nor a recording (no index.jsonl)")
+            raise ModelError(
+                f"the folder {spec!r} is neither a SavedModel (no saved_model.pb) nor a recording (no index.jsonl)"
+            )
         framework = "tensorflow"
     else:
         framework = _framework(spec)
@@ -141,7 +147,13 @@ def _guarded(spec: str, doing: str, action: Callable[[], Any]) -> Any:
         raise
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if os.path.basename(os.path.dirname(f.filename)) != "recorder" and "importlib" not in f.filename]
+        own = [
+            f
+            for f in frames
+            if os.path.basename(os.path.dirname(f.filename)) != "recorder" and "importlib" not in f.filename
+        ]
         where = f" ({os.path.basename(own[-1].filename)}, line {own[-1].lineno})" if own else ""
         first = str(error).strip().splitlines()
-        raise ModelError(f"{spec!r}: {doing} raised {type(error).__name__}{where}: {first[0] if first else ''}") from error
+        raise ModelError(
+            f"{spec!r}: {doing} raised {type(error).__name__}{where}: {first[0] if first else ''}"
+        ) from error

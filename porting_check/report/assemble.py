@@ -57,7 +57,13 @@ def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress
 def _side(graph: Graph) -> Side:
     trace = graph.trace
     layouts = {port.name: graph.layouts.get(port.value, port.layout) for port in trace.inputs}
-    return Side(model=trace.model, environment=trace.environment, layouts=layouts, checks=trace.checks, records=len(trace.records))
+    return Side(
+        model=trace.model,
+        environment=trace.environment,
+        layouts=layouts,
+        checks=trace.checks,
+        records=len(trace.records),
+    )
 
 
 def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -> PairResult:
@@ -117,7 +123,11 @@ def _parameters(suspect: Suspect) -> list[ParameterResult]:
                 continue
             equal, words = parameters.relation(one, other)
             shown = [name.removeprefix("parameter:") for name in names]
-            made.append(ParameterResult(role=role, reference=shown[0], candidate=shown[1], relation=words, equal=equal))
+            made.append(
+                ParameterResult(
+                    role=role, reference=shown[0], candidate=shown[1], relation=words, equal=equal
+                )
+            )
     return made
 
 
@@ -125,11 +135,22 @@ def _finding(found: Examination, judged: Judgement, pair: PairResult) -> Finding
     suspect = Suspect(found.judge, judged)
     result = diagnose(suspect)
     if result.best is None:
-        why = pair.explanation if judged.truth is None or judged.difference is None else "no known mistake explains it"
-        return Finding(pair=pair, cause="unknown", explanation=why, fix="", proven=False, evidence=result.evidence)
+        why = (
+            pair.explanation
+            if judged.truth is None or judged.difference is None
+            else "no known mistake explains it"
+        )
+        return Finding(
+            pair=pair, cause="unknown", explanation=why, fix="", proven=False, evidence=result.evidence
+        )
     best = result.best
     return Finding(
-        pair=pair, cause=best.cause, explanation=best.explanation, fix=best.fix, proven=result.proven, evidence=result.evidence
+        pair=pair,
+        cause=best.cause,
+        explanation=best.explanation,
+        fix=best.fix,
+        proven=result.proven,
+        evidence=result.evidence,
     )
 
 
@@ -148,7 +169,9 @@ def _outputs(found: Examination, pairs: list[PairResult]) -> list[Finding]:
             )
             pairs.append(pair)
             fix = f"return the output {name!r}" if side == "candidate" else f"remove the output {name!r}"
-            made.append(Finding(pair=pair, cause="structure", explanation=pair.explanation, fix=fix, proven=True))
+            made.append(
+                Finding(pair=pair, cause="structure", explanation=pair.explanation, fix=fix, proven=True)
+            )
     return made
 
 
@@ -170,7 +193,13 @@ def _not_compared(found: Examination) -> list[NotCompared]:
     for judged in found.judged:
         if judged.same is None:
             names = _names(found.candidate, judged.region.candidate)
-            made.append(NotCompared(name=names[-1] if names else judged.region.target.candidate, side="candidate", reason=judged.reason))
+            made.append(
+                NotCompared(
+                    name=names[-1] if names else judged.region.target.candidate,
+                    side="candidate",
+                    reason=judged.reason,
+                )
+            )
     return made
 
 
@@ -193,7 +222,10 @@ def _overall(
     if found.unfed:
         return "inconclusive", "the axes of an input could not be matched: declare layouts"
     if not all(np.isfinite(_recorded(found.reference, p.value)).all() for p in found.reference.trace.outputs):
-        return "inconclusive", "the reference's own outputs hold NaN or infinity: nothing can be concluded from them"
+        return (
+            "inconclusive",
+            "the reference's own outputs hold NaN or infinity: nothing can be concluded from them",
+        )
     if any(n for n in lacking if "counterpart" in n.reason):
         return "inconclusive", "some records have no counterpart on the other side"
     return "faithful", f"all {len(pairs)} pairs compute the same in float64, from the inputs to every output"
@@ -210,11 +242,17 @@ def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
     for side, graph in (("reference", found.reference), ("candidate", found.candidate)):
         checks = graph.trace.checks
         if checks.training:
-            said.append(f"the {side} was in training mode in {', '.join(checks.training[:5])}: call eval() or pass training=False")
+            said.append(
+                f"the {side} was in training mode in {', '.join(checks.training[:5])}: call eval() or pass training=False"
+            )
         if checks.repeat_difference:
-            said.append(f"the {side} is not deterministic: two runs on the same input differ by {checks.repeat_difference:.3g}")
+            said.append(
+                f"the {side} is not deterministic: two runs on the same input differ by {checks.repeat_difference:.3g}"
+            )
         if checks.observer_difference:
-            said.append(f"recording changed the {side}'s output by {checks.observer_difference:.3g} (another kernel was chosen)")
+            said.append(
+                f"recording changed the {side}'s output by {checks.observer_difference:.3g} (another kernel was chosen)"
+            )
         said.extend(f"{side}: {note}" for note in checks.notes)
         unknown = [r.id for r in graph.trace.records if r.opaque]
         if unknown:
@@ -223,8 +261,12 @@ def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
         said.append("the outputs have other names on the two sides; they were paired by position")
     guessed = [p for p in pairs if any("guess" in why for why in p.paired_by)]
     if guessed:
-        said.append(f"{len(guessed)} pairs were matched by position only (a guess): {', '.join(p.candidate[-1] for p in guessed[:5] if p.candidate)}")
+        said.append(
+            f"{len(guessed)} pairs were matched by position only (a guess): {', '.join(p.candidate[-1] for p in guessed[:5] if p.candidate)}"
+        )
     low = [p for p in pairs if p.verdict == "low-precision"]
     if low:
-        said.append(f"{len(low)} pairs ran in reduced precision or by another algorithm: {', '.join(p.candidate[-1] for p in low[:5])}")
+        said.append(
+            f"{len(low)} pairs ran in reduced precision or by another algorithm: {', '.join(p.candidate[-1] for p in low[:5])}"
+        )
     return said

@@ -288,18 +288,21 @@ def _power(page: Page, report: Report) -> None:
 
 
 def _environments(page: Page, report: Report) -> None:
-    rows = facts.environment_rows(report)
     page.section("Environments (≠ where both have a value and they differ)")
-    both = [(f"{label} {'≠' if differs else ' '}", left, right) for label, left, right, differs in rows]
-    both += [(f"{label}  ", left, right) for label, left, right in facts.checks_rows(report)]
-    label = max(len(row[0]) for row in both)
+    rows = [
+        (f"{label} {'≠' if differs else ' '}", *both)
+        for label, *both, differs in facts.environment_rows(report)
+    ]
+    rows += [(f"{label}  ", *both) for label, *both in facts.checks_rows(report)]
+    label = min(max(cells(row[0]) for row in rows), page.width // 2 - 4)
     side = (page.width - 2 - label - 4) // 2
     page.lines.append(page.paint(f"  {'':{label}}  {pad('reference', side)}  candidate", "dim"))
-    for title, left, right in both:
+    for title, left, right in rows:
         columns = [textwrap.wrap(text, side, break_on_hyphens=False) or [""] for text in (left, right)]
         for number in range(max(map(len, columns))):
-            texts = [pad(cell[number] if number < len(cell) else "", side) for cell in columns]
-            page.lines.append(f"  {pad(title if number == 0 else '', label)}  {texts[0]}  {texts[1]}")
+            texts = [pad(column[number] if number < len(column) else "", side) for column in columns]
+            start = pad(fit(title, label) if number == 0 else "", label)
+            page.lines.append(f"  {start}  {texts[0]}  {texts[1]}")
 
 
 def _reproduce(page: Page, report: Report) -> None:

@@ -38,10 +38,15 @@ def check_record(record: Record, values: Values, rtol: float = 1e-5, atol: float
 
 def check_port(record: Record, port: Port, found: Any, expected: Any, rtol: float, atol: float) -> None:
     """Compare one output of a record with the recorded one."""
-    expected, name = np.asarray(expected), f"{record.id} ({record.operator}) {port.name}: {list(map(str, record.nodes))}"
+    expected, name = (
+        np.asarray(expected),
+        f"{record.id} ({record.operator}) {port.name}: {list(map(str, record.nodes))}",
+    )
     assert found.shape == expected.shape, f"{name} has shape {found.shape}, recorded {expected.shape}"
     if expected.dtype.kind in "iub":
-        assert found.dtype.kind == expected.dtype.kind, f"{name} has dtype {found.dtype}, recorded {expected.dtype}"
+        assert found.dtype.kind == expected.dtype.kind, (
+            f"{name} has dtype {found.dtype}, recorded {expected.dtype}"
+        )
         np.testing.assert_array_equal(found, expected, err_msg=name)
         return
     wide = expected.astype(np.float64)

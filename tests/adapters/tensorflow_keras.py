@@ -1,4 +1,7 @@
-"""Recording one Keras layer or model and checking every record against what Keras computed: shared by the Keras tests."""
+"""Recording one Keras layer or model and checking every record against what Keras computed.
+
+Shared by the Keras tests.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from porting_check_tensorflow import TensorFlowAdapter
-from tests.adapters.replay import check_trace
 
 from porting_check.neutral.trace import MemorySink, Record, Trace
+from tests.adapters.replay import check_trace
 
 ADAPTER = TensorFlowAdapter()
 

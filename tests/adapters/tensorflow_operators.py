@@ -42,26 +42,41 @@ def operand(tensor: Any, parameter: bool) -> Operand:
     return Operand(tuple(array.shape), array.dtype.name, lambda: array, fixed=fixed, parameter=parameter)
 
 
-def describe(op_type: str, parameters: Collection[int] = (), **arguments: Any) -> tuple[Described | str, list[Any], list[Any]]:
+def describe(
+    op_type: str, parameters: Collection[int] = (), **arguments: Any
+) -> tuple[Described | str, list[Any], list[Any]]:
     """Run ``tf.raw_ops.<op_type>(**arguments)`` and describe it; also its inputs and outputs as arrays."""
     raw = getattr(tf.raw_ops, op_type)
     attributes, inputs, outputs = executed(op_type, lambda: raw(**arguments))
     given = [operand(tensor, index in parameters) for index, tensor in enumerate(inputs)]
     made = [operand(tensor, False) for tensor in outputs]
-    return describe_operator(op_type, attributes, given, made), [t.numpy() for t in inputs], [t.numpy() for t in outputs]
+    return (
+        describe_operator(op_type, attributes, given, made),
+        [t.numpy() for t in inputs],
+        [t.numpy() for t in outputs],
+    )
 
 
-def as_record(op_type: str, found: Described, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Record, dict[str, Any]]:
+def as_record(
+    op_type: str, found: Described, inputs: Sequence[Any], outputs: Sequence[Any]
+) -> tuple[Record, dict[str, Any]]:
     """What a recorder would make of a description, and the values it would store."""
     ports = [Port(spec.name, f"in{spec.index}", spec.layout, spec.canonical) for spec in found.inputs]
     results = [Port(spec.name, f"out{spec.index}", spec.layout, spec.canonical) for spec in found.outputs]
     values = {f"in{index}": array for index, array in enumerate(inputs)}
     values.update({f"out{index}": array for index, array in enumerate(outputs)})
     nodes, constants = found.nodes, found.constants
-    return Record(op_type, 0, f"tf.raw_ops.{op_type}", tuple(ports), tuple(results), (), nodes, constants), values
+    return Record(
+        op_type, 0, f"tf.raw_ops.{op_type}", tuple(ports), tuple(results), (), nodes, constants
+    ), values
 
 
-def check(op_type: str, parameters: Collection[int] = (), tolerance: dict[str, float] | None = None, **arguments: Any) -> Described:
+def check(
+    op_type: str,
+    parameters: Collection[int] = (),
+    tolerance: dict[str, float] | None = None,
+    **arguments: Any,
+) -> Described:
     """Run, describe and replay one raw operator; the nodes in float64 must give what TensorFlow gave."""
     found, inputs, outputs = describe(op_type, parameters, **arguments)
     assert isinstance(found, Described), found

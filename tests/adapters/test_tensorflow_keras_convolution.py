@@ -1,4 +1,7 @@
-"""Every Keras convolution: the described nodes, in float64, give what Keras gave, for random configurations and sizes."""
+"""Every Keras convolution: the described nodes, in float64, give what Keras gave.
+
+For random configurations and sizes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
 from porting_check_tensorflow.describe_convolution import transposed_crop
+
 from tests.adapters.tensorflow_keras import check_layer, noise
 
 few = settings(max_examples=12, deadline=None)
@@ -35,14 +39,27 @@ def window(ndim: int, kernel: int, stride: int, dilation: int) -> dict[str, Any]
 
 
 @few
-@given(st.integers(1, 3), kernels, strides, st.integers(1, 3), words, st.integers(7, 10), activations, st.booleans())
+@given(
+    st.integers(1, 3),
+    kernels,
+    strides,
+    st.integers(1, 3),
+    words,
+    st.integers(7, 10),
+    activations,
+    st.booleans(),
+)
 def test_convolution_channels_last(ndim, kernel, stride, dilation, padding, base, activation, bias):
     kind = getattr(layers, f"Conv{ndim}D")
     assume((kernel - 1) * dilation + 1 <= base)
-    layer = kind(4, padding=padding, activation=activation, use_bias=bias, **window(ndim, kernel, stride, dilation))
+    layer = kind(
+        4, padding=padding, activation=activation, use_bias=bias, **window(ndim, kernel, stride, dilation)
+    )
     record = check_layer(layer, data(ndim, base, 3, "channels_last"))
-    assert record.nodes[0].op_type == "Conv" and "auto_pad" not in record.nodes[0].attributes
-    assert record.inputs[0].canonical[:2] == "NC" and record.inputs[0].layout[-1] == "C"
+    assert record.nodes[0].op_type == "Conv"
+    assert "auto_pad" not in record.nodes[0].attributes
+    assert record.inputs[0].canonical[:2] == "NC"
+    assert record.inputs[0].layout[-1] == "C"
 
 
 @settings(max_examples=4, deadline=None)
@@ -52,7 +69,8 @@ def test_convolution_on_channels_first_data(ndim, kernel, stride, padding, base)
     kind = getattr(layers, f"Conv{ndim}D")
     options = window(ndim, kernel, stride, 1)
     groups = 1 if ndim == 3 else 3
-    # 12 filters: Keras adds the bias along the width where width and filters are the same number (BiasAdd, NHWC).
+    # 12 filters: Keras adds the bias along the width where width and filters are the same number (BiasAdd,
+    # NHWC).
     layer = kind(12, padding=padding, groups=groups, data_format="channels_first", **options)
     record = check_layer(layer, data(ndim, base, 6, "channels_first"), atol=1e-5)
     assert record.inputs[0].layout == record.inputs[0].canonical == "NC" + ("L", "HW", "DHW")[ndim - 1]
@@ -92,8 +110,19 @@ def test_dilated_depthwise_convolution(kernel, dilation, padding, multiplier):
 
 
 @few
-@given(st.integers(1, 2), kernels, strides, words, st.integers(1, 3), st.integers(7, 10), activations, st.booleans())
-def test_separable_convolution_is_two_nodes(ndim, kernel, stride, padding, multiplier, base, activation, bias):
+@given(
+    st.integers(1, 2),
+    kernels,
+    strides,
+    words,
+    st.integers(1, 3),
+    st.integers(7, 10),
+    activations,
+    st.booleans(),
+)
+def test_separable_convolution_is_two_nodes(
+    ndim, kernel, stride, padding, multiplier, base, activation, bias
+):
     kind = getattr(layers, f"SeparableConv{ndim}D")
     options = {"depth_multiplier": multiplier, "activation": activation, "use_bias": bias}
     record = check_layer(kind(5, kernel, stride, padding, **options), data(ndim, base, 3, "channels_last"))
@@ -120,13 +149,16 @@ def test_transposed_convolution_with_output_padding(kernel, stride, padding, ext
 
 
 def test_crop_of_a_transposed_convolution_is_the_forward_padding():
-    """k3 s2: the full 9 elements lose one at the end; k4 s2: one on each side (MISTAKES, conv-transpose-crop)."""
+    """k3 s2: the full 9 elements lose one at the end.
+
+    k4 s2: one on each side (MISTAKES, conv-transpose-crop).
+    """
     assert transposed_crop(2 * 3 + 3, 8, True) == (0, 1, 0)
     assert transposed_crop(2 * 3 + 4, 8, True) == (1, 1, 0)
     assert transposed_crop(2 * 3 + 5, 8, True) == (1, 2, 0)
 
 
-@pytest.mark.parametrize("size, pads", [(32, (0, 0, 1, 1)), (33, (1, 1, 1, 1))])
+@pytest.mark.parametrize(("size", "pads"), [(32, (0, 0, 1, 1)), (33, (1, 1, 1, 1))])
 def test_same_is_resolved_for_the_size_seen(size, pads):
     record = check_layer(layers.Conv2D(2, 3, 2, "same"), noise(1, size, size, 2))
     assert record.nodes[0].attributes["pads"] == pads

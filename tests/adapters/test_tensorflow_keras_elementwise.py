@@ -1,4 +1,7 @@
-"""Activations, dense layers, normalisations, merging and reshaping layers of Keras against their nodes in float64."""
+"""Activations, dense layers, normalisations.
+
+Merging and reshaping layers of Keras against their nodes in float64.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from keras import layers
 from porting_check_tensorflow.describe_activations import FUNCTIONS
 from porting_check_tensorflow.describe_dense import plain_equation
+
 from tests.adapters.replay import check_trace
 from tests.adapters.tensorflow_keras import check_layer, noise, randomise, trace_of
 
@@ -27,7 +31,9 @@ def test_every_activation_alone_and_after_a_convolution(name):
     check_layer(layers.Dense(4, activation=name), noise(5, 3))
 
 
-@pytest.mark.parametrize("name", ["relu", "relu6", "tanh", "sigmoid", "softmax", "elu", "selu", "gelu", "leaky_relu", "silu"])
+@pytest.mark.parametrize(
+    "name", ["relu", "relu6", "tanh", "sigmoid", "softmax", "elu", "selu", "gelu", "leaky_relu", "silu"]
+)
 @pytest.mark.parametrize("module", ["nn", "ops"])
 def test_functions_of_tensorflow_and_of_keras_ops_as_activations(name, module):
     import tensorflow as tf
@@ -93,8 +99,13 @@ def test_dense_of_any_rank(rank, bias, activation):
 
 
 @pytest.mark.parametrize(
-    "equation, shape, bias",
-    [("abc,cd->abd", (None, 5), "d"), ("...x,xy->...y", (3, 5), "y"), ("abc,cde->abde", (None, 2, 5), "e"), ("ab,bc->ac", 4, None)],
+    ("equation", "shape", "bias"),
+    [
+        ("abc,cd->abd", (None, 5), "d"),
+        ("...x,xy->...y", (3, 5), "y"),
+        ("abc,cde->abde", (None, 2, 5), "e"),
+        ("ab,bc->ac", 4, None),
+    ],
 )
 def test_einsum_dense(equation, shape, bias):
     array = noise(2, 6) if equation.startswith("ab,") else noise(2, 3, 6)
@@ -159,15 +170,18 @@ def test_normalization_that_was_adapted_reads_its_weights():
     layer.adapt(np.abs(wide) * np.arange(1, 7, dtype=np.float32))
     trace = trace_of(layer, wide)
     assert check_trace(trace) == []
-    assert {port.value for port in trace.records[0].parameters} == {"parameter:normalization/mean", "parameter:normalization/variance"} or {
-        port.name for port in trace.records[0].parameters
-    } == {"mean", "variance"}
+    assert {port.value for port in trace.records[0].parameters} == {
+        "parameter:normalization/mean",
+        "parameter:normalization/variance",
+    } or {port.name for port in trace.records[0].parameters} == {"mean", "variance"}
 
 
 def merged(layer, *shapes):
     """A model that merges inputs of these shapes, recorded."""
     inputs = [keras.Input(shape[1:]) for shape in shapes]
-    trace = trace_of(keras.Model(inputs, layer(inputs)), *[noise(*shape, seed=i) for i, shape in enumerate(shapes)])
+    trace = trace_of(
+        keras.Model(inputs, layer(inputs)), *[noise(*shape, seed=i) for i, shape in enumerate(shapes)]
+    )
     assert check_trace(trace) == []
     assert [record.operator for record in trace.records] == [f"keras.layers.{type(layer).__name__}"]
     return trace.records[0]
@@ -187,8 +201,15 @@ def test_subtract_and_concatenate():
 
 
 @pytest.mark.parametrize(
-    "axes, first, second",
-    [(1, (3, 4), (3, 4)), (-1, (3, 2, 4), (3, 5, 4)), ((2, 1), (3, 2, 4), (3, 4, 5)), ((1, 2), (3, 4, 2), (3, 5, 4)), ((2, 1), (3, 2, 4), (3, 4)), (1, (3, 4), (3, 4, 5))],
+    ("axes", "first", "second"),
+    [
+        (1, (3, 4), (3, 4)),
+        (-1, (3, 2, 4), (3, 5, 4)),
+        ((2, 1), (3, 2, 4), (3, 4, 5)),
+        ((1, 2), (3, 4, 2), (3, 5, 4)),
+        ((2, 1), (3, 2, 4), (3, 4)),
+        (1, (3, 4), (3, 4, 5)),
+    ],
 )
 @pytest.mark.parametrize("normalize", [False, True])
 def test_dot(axes, first, second, normalize):

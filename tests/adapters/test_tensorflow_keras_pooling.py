@@ -1,4 +1,7 @@
-"""Pooling, padding, cropping, upsampling and resizing layers of Keras: nodes in float64 give what Keras gave."""
+"""Pooling, padding, cropping, upsampling and resizing layers of Keras.
+
+Nodes in float64 give what Keras gave.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+
 from tests.adapters.replay import check_trace
 from tests.adapters.tensorflow_keras import check_layer, noise, trace_of
 
@@ -24,11 +28,20 @@ def data(ndim: int, base: int, data_format: str, channels: int = 3) -> np.ndarra
 
 
 @few
-@given(st.sampled_from(["Max", "Average"]), dims, st.integers(1, 4), st.integers(1, 3), words, formats, st.integers(6, 9))
+@given(
+    st.sampled_from(["Max", "Average"]),
+    dims,
+    st.integers(1, 4),
+    st.integers(1, 3),
+    words,
+    formats,
+    st.integers(6, 9),
+)
 def test_pooling(kind, ndim, size, stride, padding, data_format, base):
     layer = getattr(layers, f"{kind}Pooling{ndim}D")(size, stride, padding, data_format=data_format)
     record = check_layer(layer, data(ndim, base, data_format))
-    assert record.nodes[0].op_type == f"{kind}Pool" and record.nodes[0].attributes["ceil_mode"] == 0
+    assert record.nodes[0].op_type == f"{kind}Pool"
+    assert record.nodes[0].attributes["ceil_mode"] == 0
     if kind == "Average":
         assert record.nodes[0].attributes["count_include_pad"] == 0
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+
 from tests.adapters.replay import check_trace
 from tests.adapters.tensorflow_keras import check_layer, noise, randomise, trace_of
 
@@ -20,7 +21,12 @@ sequence = noise(3, 5, 4)
 @few
 @given(kinds, st.booleans(), st.booleans(), st.booleans(), st.booleans(), inner)
 def test_one_way(kind, sequences, state, backwards, bias, activation):
-    options = {"return_sequences": sequences, "return_state": state, "go_backwards": backwards, "use_bias": bias}
+    options = {
+        "return_sequences": sequences,
+        "return_state": state,
+        "go_backwards": backwards,
+        "use_bias": bias,
+    }
     record = check_layer(getattr(layers, kind)(6, activation=activation, **options), sequence)
     assert record.nodes[-1].op_type != "Identity"
     assert [node.op_type for node in record.nodes].count("RNN" if kind == "SimpleRNN" else kind) == 1
@@ -29,7 +35,9 @@ def test_one_way(kind, sequences, state, backwards, bias, activation):
 @few
 @given(st.booleans(), st.booleans(), st.sampled_from(["sigmoid", "hard_sigmoid", "tanh"]))
 def test_gru_reset_before_and_after(after, bias, recurrent):
-    layer = layers.GRU(6, reset_after=after, use_bias=bias, recurrent_activation=recurrent, return_sequences=True)
+    layer = layers.GRU(
+        6, reset_after=after, use_bias=bias, recurrent_activation=recurrent, return_sequences=True
+    )
     record = check_layer(layer, sequence)
     node = next(node for node in record.nodes if node.op_type == "GRU")
     assert node.attributes["linear_before_reset"] == int(after)
@@ -42,7 +50,7 @@ def test_bidirectional(kind, mode, sequences, state):
     check_layer(layers.Bidirectional(layer, merge_mode=mode), sequence)
 
 
-@pytest.mark.parametrize("kind, states", [("LSTM", 2), ("GRU", 1), ("SimpleRNN", 1)])
+@pytest.mark.parametrize(("kind", "states"), [("LSTM", 2), ("GRU", 1), ("SimpleRNN", 1)])
 @pytest.mark.parametrize("both", [False, True])
 def test_an_initial_state_is_an_input(kind, states, both):
     inputs = keras.Input((5, 4))
@@ -53,7 +61,8 @@ def test_an_initial_state_is_an_input(kind, states, both):
     model = randomise(keras.Model([inputs, *starts], layer(inputs, initial_state=starts)))
     trace = trace_of(model, sequence, *[noise(3, 6, seed=i) for i in range(count)])
     assert check_trace(trace) == []
-    assert len(trace.records) == 1 and len(trace.records[0].inputs) == 1 + count
+    assert len(trace.records) == 1
+    assert len(trace.records[0].inputs) == 1 + count
 
 
 def test_the_gates_of_an_lstm_are_reordered_for_onnx():
@@ -86,7 +95,7 @@ def test_stateful_layers_keep_their_states_and_are_opaque():
 
 
 @pytest.mark.parametrize(
-    "layer, shape",
+    ("layer", "shape"),
     [
         (layers.Dense(4, activation="relu"), (2, 3, 5)),
         (layers.Conv2D(4, 3, 2, "same", activation="softmax"), (2, 3, 6, 7, 2)),
@@ -124,7 +133,14 @@ def attended(layer, *shapes, **options):
 
 
 @few
-@given(st.integers(1, 3), st.integers(1, 4), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.2]))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.0, 0.2]),
+)
 def test_multi_head_attention(heads, size, bias, causal, scores, dropout):
     layer = layers.MultiHeadAttention(heads, size, value_dim=size + 1, use_bias=bias, dropout=dropout)
     shapes = [(2, 5, 6), (2, 7, 4), (2, 7, 3)]
@@ -163,7 +179,10 @@ def test_masks_that_travel_with_tensors_reach_attention():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("options", [{}, {"use_scale": True}, {"score_mode": "concat"}, {"score_mode": "concat", "use_scale": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_scale": True}, {"score_mode": "concat"}, {"score_mode": "concat", "use_scale": True}],
+)
 @pytest.mark.parametrize("scores", [False, True])
 def test_luong_attention(causal, options, scores):
     shapes = [(2, 5, 4), (2, 5, 4), (2, 5, 4)]

@@ -24,7 +24,15 @@ def noise(*shape: int) -> np.ndarray:
 
 
 @few
-@given(st.data(), sizes, sizes, kernels, kernels, st.sampled_from(["SAME", "VALID", "EXPLICIT"]), st.sampled_from([1, 2]))
+@given(
+    st.data(),
+    sizes,
+    sizes,
+    kernels,
+    kernels,
+    st.sampled_from(["SAME", "VALID", "EXPLICIT"]),
+    st.sampled_from([1, 2]),
+)
 def test_conv2d_resolves_every_padding_and_groups(data, height, width, rows, columns, padding, groups):
     stride, dilation = data.draw(st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2)]))
     height, width = height + rows * dilation, width + columns * dilation
@@ -45,16 +53,22 @@ def test_conv2d_resolves_every_padding_and_groups(data, height, width, rows, col
 
 
 def test_conv2d_pads_more_behind_than_before_when_the_total_is_odd():
-    found = check("Conv2D", input=noise(1, 8, 8, 1), filter=noise(3, 3, 1, 1), strides=[1, 2, 2, 1], padding="SAME")
+    found = check(
+        "Conv2D", input=noise(1, 8, 8, 1), filter=noise(3, 3, 1, 1), strides=[1, 2, 2, 1], padding="SAME"
+    )
     assert found.nodes[0].attributes["pads"] == (0, 0, 1, 1)
 
 
 def test_conv2d_in_channels_first_keeps_its_layout_and_declares_it():
     x, kernel = noise(2, 4, 7, 6).astype(np.float32), noise(3, 3, 4, 5).astype(np.float32)
     attributes = {"strides": [1, 1, 2, 2], "padding": "SAME", "data_format": "NCHW"}
-    expected = tf.nn.conv2d(x.transpose(0, 2, 3, 1), kernel, [1, 2, 2, 1], "SAME").numpy().transpose(0, 3, 1, 2)
+    expected = (
+        tf.nn.conv2d(x.transpose(0, 2, 3, 1), kernel, [1, 2, 2, 1], "SAME").numpy().transpose(0, 3, 1, 2)
+    )
     arrays = [x, kernel]
-    found = describe_operator("Conv2D", attributes, [operand(tf.constant(a), False) for a in arrays], [_shaped(expected)])
+    found = describe_operator(
+        "Conv2D", attributes, [operand(tf.constant(a), False) for a in arrays], [_shaped(expected)]
+    )
     assert isinstance(found, Described)
     assert (found.inputs[0].layout, found.inputs[0].canonical) == ("NCHW", "NCHW")
     record, values = as_record("Conv2D", found, arrays, [expected])
@@ -100,7 +114,11 @@ def test_transposed_conv2d_crops_what_the_forward_convolution_padded(data, size,
     kernel_array = noise(kernel, 2, 2, 3)
     strides = [1, stride, stride, 1]
     seen = tf.raw_ops.Conv2D(
-        input=noise(1, *forward), filter=kernel_array, strides=strides, padding=padding, explicit_paddings=pads
+        input=noise(1, *forward),
+        filter=kernel_array,
+        strides=strides,
+        padding=padding,
+        explicit_paddings=pads,
     )
     found = check(
         "Conv2DBackpropInput",
@@ -117,7 +135,11 @@ def test_transposed_conv2d_crops_what_the_forward_convolution_padded(data, size,
 @few
 @given(st.integers(3, 5), st.integers(1, 3), st.integers(1, 2), st.sampled_from(["SAME", "VALID"]))
 def test_transposed_conv3d(size, kernel, stride, padding):
-    forward, kernel_array, strides = (size, size + 1, size + 2, 2), noise(kernel, 2, 3, 2, 3), [1, stride, stride, 1, 1]
+    forward, kernel_array, strides = (
+        (size, size + 1, size + 2, 2),
+        noise(kernel, 2, 3, 2, 3),
+        [1, stride, stride, 1, 1],
+    )
     seen = tf.raw_ops.Conv3D(input=noise(1, *forward), filter=kernel_array, strides=strides, padding=padding)
     check(
         "Conv3DBackpropInputV2",
@@ -195,13 +217,17 @@ def _private(op_type, arrays, attributes):
 def test_an_unknown_fusion_stays_opaque_with_its_reason():
     x, kernel = noise(2, 7, 6, 3).astype(np.float32), noise(3, 2, 3, 4).astype(np.float32)
     operands = [operand(tf.constant(array), False) for array in (x, kernel)]
-    found = describe_operator("_FusedConv2D", {"fused_ops": ["BiasAdd", "Add"], "strides": [1] * 4}, operands, operands[:1])
+    found = describe_operator(
+        "_FusedConv2D", {"fused_ops": ["BiasAdd", "Add"], "strides": [1] * 4}, operands, operands[:1]
+    )
     assert found == "tf.raw_ops._FusedConv2D with the activation Add is not described"
 
 
 def test_vectorised_channels_stay_opaque_with_their_reason():
     x = operand(tf.zeros((1, 2, 5, 5, 4)), False)
-    found = describe_operator("MaxPool", {"data_format": "NCHW_VECT_C", "ksize": [1] * 5, "strides": [1] * 5}, [x], [x])
+    found = describe_operator(
+        "MaxPool", {"data_format": "NCHW_VECT_C", "ksize": [1] * 5, "strides": [1] * 5}, [x], [x]
+    )
     assert isinstance(found, str)
     assert "NCHW_VECT_C" in found
 

@@ -29,11 +29,24 @@ def doubles(low: float, high: float):
 
 
 DOMAINS = {
-    **dict.fromkeys("Abs Neg Sign Floor Ceil Round Rint Square Sin Cos Atan Asinh Tanh Sigmoid Softsign".split(), (-20, 20)),
+    **dict.fromkeys(
+        "Abs Neg Sign Floor Ceil Round Rint Square Sin Cos Atan Asinh Tanh Sigmoid Softsign".split(),
+        (-20, 20),
+    ),
     **dict.fromkeys("Exp Sinh Cosh Softplus Elu Selu Relu Relu6 Erf Erfc Expm1".split(), (-8, 8)),
     **dict.fromkeys("Log Sqrt Rsqrt Reciprocal Inv".split(), (0.01, 50)),
-    **{"Log1p": (-0.99, 1000), "Tan": (-1.5, 1.5), "Asin": (-1, 1), "Acos": (-1, 1), "Acosh": (1, 9), "Atanh": (-0.99, 0.99)},
-    **dict.fromkeys("IsNan IsInf IsFinite Identity StopGradient PreventGradient Snapshot ZerosLike OnesLike L2Loss".split(), (-5, 5)),
+    **{
+        "Log1p": (-0.99, 1000),
+        "Tan": (-1.5, 1.5),
+        "Asin": (-1, 1),
+        "Acos": (-1, 1),
+        "Acosh": (1, 9),
+        "Atanh": (-0.99, 0.99),
+    },
+    **dict.fromkeys(
+        "IsNan IsInf IsFinite Identity StopGradient PreventGradient Snapshot ZerosLike OnesLike L2Loss".split(),
+        (-5, 5),
+    ),
 }
 ARGUMENT = {**dict.fromkeys("Relu Relu6 Elu Selu Softplus Softsign".split(), "features")}
 ARGUMENT.update(dict.fromkeys("Identity StopGradient PreventGradient Snapshot".split(), "input"), L2Loss="t")
@@ -61,7 +74,9 @@ def test_tiny_arguments_keep_their_digits(op_type):
 
 @pytest.mark.parametrize("op_type", ["Log1p", "Expm1"])
 def test_huge_arguments_and_the_edge_of_the_domain(op_type):
-    x = np.array([1e3, 700.0, 1e300 if op_type == "Log1p" else 710.0, -1.0 if op_type == "Log1p" else -800.0, -2.5])
+    x = np.array(
+        [1e3, 700.0, 1e300 if op_type == "Log1p" else 710.0, -1.0 if op_type == "Log1p" else -800.0, -2.5]
+    )
     with np.errstate(all="ignore"):
         check(op_type, tolerance={"rtol": 1e-13, "atol": 0.0}, x=x)
 
@@ -82,7 +97,22 @@ def test_two_operands_broadcast_as_numpy(op_type, pair):
     check(op_type, x=noise(*pair.input_shapes[0]), y=np.round(noise(*pair.input_shapes[1]), 1))
 
 
-@pytest.mark.parametrize("op_type", ["Div", "RealDiv", "Pow", "FloorDiv", "FloorMod", "Mod", "TruncateMod", "DivNoNan", "Xdivy", "Xlogy", "Xlog1py"])
+@pytest.mark.parametrize(
+    "op_type",
+    [
+        "Div",
+        "RealDiv",
+        "Pow",
+        "FloorDiv",
+        "FloorMod",
+        "Mod",
+        "TruncateMod",
+        "DivNoNan",
+        "Xdivy",
+        "Xlogy",
+        "Xlog1py",
+    ],
+)
 @few
 @given(shapes)
 def test_two_operands_with_a_positive_second(op_type, pair):
@@ -151,7 +181,16 @@ def test_clip_by_value(limits):
     check("ClipByValue", t=noise(2, 3), clip_value_min=low, clip_value_max=high)
 
 
-@pytest.mark.parametrize(("start", "end"), [(np.float64, tf.int32), (np.int32, tf.float64), (np.bool_, tf.float64), (np.float64, tf.bool), (np.int64, tf.uint8)])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (np.float64, tf.int32),
+        (np.int32, tf.float64),
+        (np.bool_, tf.float64),
+        (np.float64, tf.bool),
+        (np.int64, tf.uint8),
+    ],
+)
 def test_cast(start, end):
     x = np.array([0, 1, 2.7, 3.2, 100]) if start is not np.int64 else np.array([0, 255, 17])
     check("Cast", x=x.astype(start), DstT=end)

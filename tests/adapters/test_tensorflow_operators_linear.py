@@ -46,12 +46,18 @@ def test_batched_products_broadcast(op_type, left, right):
 
 @pytest.mark.parametrize("right", [False, True])
 def test_a_batched_product_with_a_weight_of_rank_two_presents_it_as_io(right):
-    found = check("BatchMatMulV2", (1,), x=noise(2, 5, 3), y=noise(4, 3) if right else noise(3, 4), adj_y=right)
+    found = check(
+        "BatchMatMulV2", (1,), x=noise(2, 5, 3), y=noise(4, 3) if right else noise(3, 4), adj_y=right
+    )
     assert [node.op_type for node in found.nodes] == ["MatMul"]
     assert (found.inputs[1].layout, found.inputs[1].canonical) == ("OI" if right else "IO", "IO")
 
 
-EQUATIONS = [("ij,jk->ik", [(2, 3), (3, 4)]), ("bij,jk->bik", [(2, 3, 4), (4, 5)]), ("...ij,...jk->...ik", [(2, 1, 3, 4), (5, 4, 2)])]
+EQUATIONS = [
+    ("ij,jk->ik", [(2, 3), (3, 4)]),
+    ("bij,jk->bik", [(2, 3, 4), (4, 5)]),
+    ("...ij,...jk->...ik", [(2, 1, 3, 4), (5, 4, 2)]),
+]
 EQUATIONS += [("bqhd,bkhd->bhqk", [(2, 3, 2, 4), (2, 5, 2, 4)]), ("ij->ji", [(2, 3)]), ("ii->i", [(3, 3)])]
 
 
@@ -64,10 +70,16 @@ def test_einsum_keeps_its_equation(equation, shapes):
 @pytest.mark.parametrize("fused", [("BiasAdd",), ("BiasAdd", "Relu"), ("BiasAdd", "Tanh")], ids="+".join)
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_fused_product_is_taken_apart(fused, turned):
-    arrays = [noise(2, 3).astype(np.float32), noise(*((4, 3) if turned else (3, 4))).astype(np.float32), noise(4).astype(np.float32)]
+    arrays = [
+        noise(2, 3).astype(np.float32),
+        noise(*((4, 3) if turned else (3, 4))).astype(np.float32),
+        noise(4).astype(np.float32),
+    ]
     attributes = {"transpose_a": False, "transpose_b": turned, "fused_ops": list(fused), "num_args": 1}
     flat = tuple(item for pair in dict(attributes, T=1).items() for item in pair)
-    result = execute.execute(b"_FusedMatMul", 1, [tf.constant(array) for array in arrays], flat, context.context())[0]
+    result = execute.execute(
+        b"_FusedMatMul", 1, [tf.constant(array) for array in arrays], flat, context.context()
+    )[0]
     operands = [operand(tf.constant(array), place > 0) for place, array in enumerate(arrays)]
     found = describe_operator("_FusedMatMul", attributes, operands, [operand(result, False)])
     assert isinstance(found, Described), found
@@ -94,9 +106,16 @@ AXES = hnp.array_shapes(min_dims=1, max_dims=4, max_side=4)
 @given(st.data(), AXES, st.booleans())
 def test_reductions_over_any_axes(op_type, data, shape, keep):
     rank = len(shape)
-    axes = data.draw(st.lists(st.integers(-rank, rank - 1), max_size=rank, unique_by=lambda axis: axis % rank))
+    axes = data.draw(
+        st.lists(st.integers(-rank, rank - 1), max_size=rank, unique_by=lambda axis: axis % rank)
+    )
     x = noise(*shape)
-    check(op_type, input=x > 0 if op_type in ("All", "Any") else x, axis=np.array(axes, np.int32), keep_dims=keep)
+    check(
+        op_type,
+        input=x > 0 if op_type in ("All", "Any") else x,
+        axis=np.array(axes, np.int32),
+        keep_dims=keep,
+    )
 
 
 def test_a_reduction_over_one_axis_given_as_a_scalar():

@@ -69,7 +69,11 @@ def test_concat(data, shape, count, op_type):
 @few
 @given(st.data(), shapes, st.integers(1, 3))
 def test_pack(data, shape, count):
-    moved("Pack", values=[noise(*shape) for _ in range(count)], axis=data.draw(st.integers(-len(shape) - 1, len(shape))))
+    moved(
+        "Pack",
+        values=[noise(*shape) for _ in range(count)],
+        axis=data.draw(st.integers(-len(shape) - 1, len(shape))),
+    )
 
 
 @few
@@ -96,14 +100,27 @@ def test_split_of_told_sizes(sizes, axis):
 @few
 @given(st.data(), shapes, st.sampled_from(["Pad", "PadV2"]))
 def test_pad(data, shape, op_type):
-    pads = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=len(shape), max_size=len(shape)))
-    moved(op_type, input=noise(*shape), paddings=pads, **({"constant_values": 1.5} if op_type == "PadV2" else {}))
+    pads = data.draw(
+        st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=len(shape), max_size=len(shape))
+    )
+    moved(
+        op_type,
+        input=noise(*shape),
+        paddings=pads,
+        **({"constant_values": 1.5} if op_type == "PadV2" else {}),
+    )
 
 
 @few
-@given(st.data(), hnp.array_shapes(min_dims=1, max_dims=3, min_side=3, max_side=5), st.sampled_from(["REFLECT", "SYMMETRIC"]))
+@given(
+    st.data(),
+    hnp.array_shapes(min_dims=1, max_dims=3, min_side=3, max_side=5),
+    st.sampled_from(["REFLECT", "SYMMETRIC"]),
+)
 def test_mirror_pad(data, shape, mode):
-    pads = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=len(shape), max_size=len(shape)))
+    pads = data.draw(
+        st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=len(shape), max_size=len(shape))
+    )
     moved("MirrorPad", input=noise(*shape), paddings=pads, mode=mode)
 
 
@@ -131,7 +148,9 @@ def test_reverse(axes):
     moved("ReverseV2", tensor=noise(2, 3, 4), axis=np.array(axes, np.int32))
 
 
-@pytest.mark.parametrize(("shift", "axis"), [([1], [0]), ([-2], [-1]), ([3, 5], [1, 2]), ([1, 1], [0, 0])], ids=str)
+@pytest.mark.parametrize(
+    ("shift", "axis"), [([1], [0]), ([-2], [-1]), ([3, 5], [1, 2]), ([1, 1], [0, 0])], ids=str
+)
 def test_roll(shift, axis):
     moved("Roll", input=noise(2, 3, 4), shift=shift, axis=axis)
 
@@ -178,7 +197,9 @@ def _indexed(x, indices):
     """Run the StridedSlice of ``tf.Tensor.__getitem__``, check its description, and give its result."""
     calls = []
     tensor = tf.constant(x)
-    with callbacks.operators(lambda name, inputs, attributes, outputs: calls.append((name, inputs, attributes, outputs))):
+    with callbacks.operators(
+        lambda name, inputs, attributes, outputs: calls.append((name, inputs, attributes, outputs))
+    ):
         result = tensor[indices]
     calls = [call for call in calls if call[0] == "StridedSlice"]
     if not calls:
@@ -220,7 +241,9 @@ def test_gather_from_a_parameter_is_an_embedding():
 @given(st.data(), st.integers(1, 3))
 def test_gather_nd(data, depth):
     shape = (3, 4, 2)
-    indices = np.stack([data.draw(hnp.arrays(np.int32, (2, 2), elements=st.integers(0, n - 1))) for n in shape[:depth]], -1)
+    indices = np.stack(
+        [data.draw(hnp.arrays(np.int32, (2, 2), elements=st.integers(0, n - 1))) for n in shape[:depth]], -1
+    )
     moved("GatherNd", params=noise(*shape), indices=indices)
 
 
@@ -233,8 +256,22 @@ def test_scatters():
 
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_one_hot_leaves_what_is_out_of_range_cold(axis):
-    moved("OneHot", indices=np.array([[0, 2], [-1, 9]], np.int32), depth=3, on_value=1.5, off_value=-0.5, axis=axis)
-    moved("OneHot", indices=np.array([[0, 2], [1, 1]], np.int64), depth=3, on_value=1.0, off_value=0.0, axis=axis)
+    moved(
+        "OneHot",
+        indices=np.array([[0, 2], [-1, 9]], np.int32),
+        depth=3,
+        on_value=1.5,
+        off_value=-0.5,
+        axis=axis,
+    )
+    moved(
+        "OneHot",
+        indices=np.array([[0, 2], [1, 1]], np.int64),
+        depth=3,
+        on_value=1.0,
+        off_value=0.0,
+        axis=axis,
+    )
 
 
 def test_ranges_and_shape_queries():
@@ -251,11 +288,19 @@ def test_positions_of_true_values():
 @pytest.mark.parametrize(("time", "batch"), [(1, 0), (0, 1)])
 def test_reverse_sequence(time, batch):
     lengths = np.array([1, 3]) if batch == 0 else np.array([2, 1, 2])
-    moved("ReverseSequence", input=noise(2, 3, 2), seq_lengths=lengths.astype(np.int32), seq_dim=time, batch_dim=batch)
+    moved(
+        "ReverseSequence",
+        input=noise(2, 3, 2),
+        seq_lengths=lengths.astype(np.int32),
+        seq_dim=time,
+        batch_dim=batch,
+    )
 
 
 def test_reverse_sequence_along_later_axes_stays_opaque():
-    found, _, _ = describe("ReverseSequence", input=noise(2, 3, 2), seq_lengths=np.array([1, 2]), seq_dim=2, batch_dim=0)
+    found, _, _ = describe(
+        "ReverseSequence", input=noise(2, 3, 2), seq_lengths=np.array([1, 2]), seq_dim=2, batch_dim=0
+    )
     assert found == "tf.raw_ops.ReverseSequence along axes 2 and 0 is not described"
 
 

@@ -52,13 +52,24 @@ def test_pooling_3d(size, kernel, stride, padding, op_type):
 
 def test_max_pool_with_explicit_pads_and_with_its_window_as_an_input():
     pads = [0, 0, 1, 0, 0, 1, 0, 0]
-    check("MaxPool", input=noise(1, 6, 7, 2), ksize=[1, 3, 2, 1], strides=[1, 2, 2, 1], padding="EXPLICIT", explicit_paddings=pads)
-    found = check("MaxPoolV2", input=noise(1, 6, 7, 2), ksize=[1, 3, 2, 1], strides=[1, 2, 2, 1], padding="SAME")
+    check(
+        "MaxPool",
+        input=noise(1, 6, 7, 2),
+        ksize=[1, 3, 2, 1],
+        strides=[1, 2, 2, 1],
+        padding="EXPLICIT",
+        explicit_paddings=pads,
+    )
+    found = check(
+        "MaxPoolV2", input=noise(1, 6, 7, 2), ksize=[1, 3, 2, 1], strides=[1, 2, 2, 1], padding="SAME"
+    )
     assert found.nodes[0].attributes["kernel_shape"] == (3, 2)
 
 
 def test_a_pool_over_channels_stays_opaque():
-    found, _, _ = describe("MaxPool", input=noise(1, 4, 4, 4), ksize=[1, 1, 1, 2], strides=[1, 1, 1, 2], padding="VALID")
+    found, _, _ = describe(
+        "MaxPool", input=noise(1, 4, 4, 4), ksize=[1, 1, 1, 2], strides=[1, 1, 1, 2], padding="VALID"
+    )
     assert found == "tf.raw_ops.MaxPool with a window over the batch or channel axis is not described"
 
 
@@ -165,7 +176,14 @@ def test_depth_to_space_in_channels_first():
 
 
 @few
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2), st.booleans())
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.booleans(),
+)
 def test_space_to_batch_and_back(rows, columns, blocks, before, after, deep):
     shape = (2, rows * blocks, columns * 2) + ((3,) if deep else ())
     pads = [[before * rows, 0], [0, 2 * after]]
@@ -201,7 +219,9 @@ def test_batch_normalization_in_inference_gives_only_its_first_output(op_type):
     vectors = {name: noise(3).astype(np.float32) for name in ("scale", "offset", "mean")}
     variance = np.abs(noise(3)).astype(np.float32)
     x = noise(2, 4, 5, 3).astype(np.float32)
-    found = check(op_type, tolerance=ROUNDED, x=x, variance=variance, epsilon=1e-3, is_training=False, **vectors)
+    found = check(
+        op_type, tolerance=ROUNDED, x=x, variance=variance, epsilon=1e-3, is_training=False, **vectors
+    )
     assert [spec.name for spec in found.inputs] == ["x", "scale", "bias", "mean", "var"]
     assert found.nodes[0].attributes["epsilon"] == 1e-3
     assert [spec.index for spec in found.outputs] == [0]
@@ -209,7 +229,9 @@ def test_batch_normalization_in_inference_gives_only_its_first_output(op_type):
 
 def test_batch_normalization_in_training_stays_opaque_with_its_reason():
     vectors = {name: noise(3).astype(np.float32) for name in ("scale", "offset", "mean", "variance")}
-    found, _, _ = describe("FusedBatchNormV3", x=noise(2, 4, 5, 3).astype(np.float32), is_training=True, **vectors)
+    found, _, _ = describe(
+        "FusedBatchNormV3", x=noise(2, 4, 5, 3).astype(np.float32), is_training=True, **vectors
+    )
     assert isinstance(found, str)
     assert "is_training=True" in found
 
@@ -225,6 +247,13 @@ def test_bias_is_added_to_axis_one_in_channels_first(shape):
 
 
 def test_patches_op_is_what_tf_image_calls():
-    found, _, _ = describe("ExtractImagePatches", images=noise(1, 4, 4, 1), ksizes=[1, 2, 2, 1], strides=[1, 2, 2, 1], rates=[1, 1, 1, 1], padding="VALID")
+    found, _, _ = describe(
+        "ExtractImagePatches",
+        images=noise(1, 4, 4, 1),
+        ksizes=[1, 2, 2, 1],
+        strides=[1, 2, 2, 1],
+        rates=[1, 1, 1, 1],
+        padding="VALID",
+    )
     assert isinstance(found, Described)
     assert [node.op_type for node in found.nodes] == ["Gather", "Gather", "Transpose", "Reshape"]

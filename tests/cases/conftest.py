@@ -21,7 +21,9 @@ def fetched(request):
 
     def fetch(case: str) -> bool:
         if case not in done:
-            done[case] = _efficientnet(cache) if case == "efficientnet" else _wheels(cache, WHEELS.get(case, []))
+            done[case] = (
+                _efficientnet(cache) if case == "efficientnet" else _wheels(cache, WHEELS.get(case, []))
+            )
         return done[case]
 
     return fetch
@@ -29,7 +31,18 @@ def fetched(request):
 
 def _wheels(cache: Path, requirements: list[str]) -> bool:
     folder = cache / "packages"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade", "--target", str(folder), *requirements]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--upgrade",
+        "--target",
+        str(folder),
+        *requirements,
+    ]
     if not requirements or subprocess.run(command, capture_output=True, timeout=600).returncode:
         return False
     sys.path.append(str(folder))

@@ -45,7 +45,9 @@ def run(case, variant, fetched):
     candidate = loading.build(case.folder, variant.candidate)
     layouts = {
         "reference": {name: spec.layout for name, spec in variant.inputs.items() if spec.layout},
-        "candidate": {name: spec.candidate_layout for name, spec in variant.inputs.items() if spec.candidate_layout},
+        "candidate": {
+            name: spec.candidate_layout for name, spec in variant.inputs.items() if spec.candidate_layout
+        },
     }
     inputs = loading.make_inputs(variant.inputs)
     return pc.compare(reference, candidate, inputs, layouts=layouts, transfer=variant.weights == "transfer")
@@ -54,6 +56,15 @@ def run(case, variant, fetched):
 @pytest.mark.parametrize(("case", "variant"), _parameters())
 def test_the_answer_is_the_known_one(case, variant, fetched):
     report = run(case, variant, fetched)
-    wrong = [(p.candidate, p.explanation) for p in report.pairs if p.verdict not in ("identical", "round-off")]
+    wrong = [
+        (p.candidate, p.explanation) for p in report.pairs if p.verdict not in ("identical", "round-off")
+    ]
     said = [(f.cause, f.proven, f.explanation) for f in report.findings]
-    assert as_expected(report, variant.expect), (variant.expect, report.verdict, report.reason, wrong, said, report.not_compared[:5])
+    assert as_expected(report, variant.expect), (
+        variant.expect,
+        report.verdict,
+        report.reason,
+        wrong,
+        said,
+        report.not_compared[:5],
+    )

@@ -48,7 +48,11 @@ def channels_last_layers(**changes):
     fused = {
         "conv1": ("conv1", list(chain([conv((1, 1, 1, 1)), RELU])), {"weight": W1, "bias": B1}),
         "relu1": None,
-        "conv2": ("conv2", list(chain([conv((0, 0, 1, 1), strides=(2, 2)), RELU])), {"weight": W2, "bias": B2}),
+        "conv2": (
+            "conv2",
+            list(chain([conv((0, 0, 1, 1), strides=(2, 2)), RELU])),
+            {"weight": W2, "bias": B2},
+        ),
         "relu2": None,
         "flatten": ("flatten", [turn, replace(FLATTEN, inputs=("t",))], {}),
         "dense": ("dense", [GEMM], {"weight": kernel, "bias": DENSE_B}),
@@ -69,26 +73,68 @@ def compared(candidate_layers, **options):
 def test_a_faithful_port_with_fused_activations_and_another_layout_is_faithful():
     report = compared(layers())
     assert report.verdict == "faithful", report.reason
-    assert [p.verdict for p in report.pairs] and {p.verdict for p in report.pairs} <= {"identical", "round-off"}
+    assert [p.verdict for p in report.pairs] and {p.verdict for p in report.pairs} <= {
+        "identical",
+        "round-off",
+    }
     assert report.pairs[1].layout == "NHWC → NCHW"
 
 
 @pytest.mark.parametrize(
     ("changes", "layer", "cause"),
     [
-        ({"conv2": ("conv2", [conv((1, 1, 1, 1), strides=(2, 2))], {"weight": W2, "bias": B2})}, "conv2", "conv-same-stride-asym"),
-        ({"conv1": ("conv1", [conv((1, 1, 1, 1))], {"weight": W1.transpose(0, 1, 3, 2), "bias": B1})}, "conv1", "kernel-hw-swap"),
-        ({"conv1": ("conv1", [conv((1, 1, 1, 1))], {"weight": W1[:, :, ::-1, ::-1], "bias": B1})}, "conv1", "kernel-flip"),
-        ({"conv2": ("conv2", [conv((0, 0, 1, 1), strides=(2, 2))], {"weight": W2, "bias": 0 * B2})}, "conv2", "missing-keys-strict-false"),
-        ({"relu2": None}, "conv2", "activation-missing-or-double"),
-        ({"relu1": ("relu1", [Node("LeakyRelu", ("x",), ("y",), {"alpha": 0.2})], {})}, "relu1", "leaky-slope"),
         (
-            {"relu1": ("relu1", [constant("low", np.float32(0)), constant("high", np.float32(6)), Node("Clip", ("x", "low", "high"), ("y",))], {})},
+            {"conv2": ("conv2", [conv((1, 1, 1, 1), strides=(2, 2))], {"weight": W2, "bias": B2})},
+            "conv2",
+            "conv-same-stride-asym",
+        ),
+        (
+            {"conv1": ("conv1", [conv((1, 1, 1, 1))], {"weight": W1.transpose(0, 1, 3, 2), "bias": B1})},
+            "conv1",
+            "kernel-hw-swap",
+        ),
+        (
+            {"conv1": ("conv1", [conv((1, 1, 1, 1))], {"weight": W1[:, :, ::-1, ::-1], "bias": B1})},
+            "conv1",
+            "kernel-flip",
+        ),
+        (
+            {"conv2": ("conv2", [conv((0, 0, 1, 1), strides=(2, 2))], {"weight": W2, "bias": 0 * B2})},
+            "conv2",
+            "missing-keys-strict-false",
+        ),
+        ({"relu2": None}, "dense", "activation-missing-or-double"),
+        (
+            {"relu1": ("relu1", [Node("LeakyRelu", ("x",), ("y",), {"alpha": 0.2})], {})},
+            "relu1",
+            "leaky-slope",
+        ),
+        (
+            {
+                "relu1": (
+                    "relu1",
+                    [
+                        constant("low", np.float32(0)),
+                        constant("high", np.float32(6)),
+                        Node("Clip", ("x", "low", "high"), ("y",)),
+                    ],
+                    {},
+                )
+            },
             "relu1",
             "relu6-cap",
         ),
         (
-            {"flatten": ("flatten", [Node("Transpose", ("x",), ("t",), {"perm": (0, 2, 3, 1)}), replace(FLATTEN, inputs=("t",))], {})},
+            {
+                "flatten": (
+                    "flatten",
+                    [
+                        Node("Transpose", ("x",), ("t",), {"perm": (0, 2, 3, 1)}),
+                        replace(FLATTEN, inputs=("t",)),
+                    ],
+                    {},
+                )
+            },
             "dense",
             "flatten-order",
         ),
@@ -115,7 +161,9 @@ def test_two_mistakes_are_both_found_each_in_its_own_layer():
 
 
 def test_a_batch_norm_folded_into_the_convolution_is_the_same_function():
-    scale, shift, mean, var = (a.astype("f8") for a in (weights(5), weights(5), weights(5), np.abs(weights(5)) + 0.5))
+    scale, shift, mean, var = (
+        a.astype("f8") for a in (weights(5), weights(5), weights(5), np.abs(weights(5)) + 0.5)
+    )
     norm = Node("BatchNormalization", ("x", "scale", "bias", "mean", "var"), ("y",), {"epsilon": 1e-3})
     apart = [
         ("conv1", [conv((1, 1, 1, 1))], {"weight": W1.astype("f8"), "bias": B1.astype("f8")}),
@@ -124,7 +172,11 @@ def test_a_batch_norm_folded_into_the_convolution_is_the_same_function():
     ]
     gain = scale / np.sqrt(var + np.float32(1e-3))
     folded = [
-        ("conv1", [conv((1, 1, 1, 1))], {"weight": W1 * gain[:, None, None, None], "bias": (B1 - mean) * gain + shift}),
+        (
+            "conv1",
+            [conv((1, 1, 1, 1))],
+            {"weight": W1 * gain[:, None, None, None], "bias": (B1 - mean) * gain + shift},
+        ),
         ("relu1", [RELU], {}),
     ]
     report = report_of(run_network(apart, X.astype("f8")), run_network(folded, X.astype("f8")))
@@ -188,7 +240,9 @@ def test_heads_that_run_in_another_order_are_paired_by_weights():
 
 
 def test_the_diagnosis_says_what_differs_when_it_cannot_explain():
-    wrong = layers(conv2=("conv2", [conv((0, 0, 1, 1), strides=(2, 2))], {"weight": W2 + weights(*W2.shape), "bias": B2}))
+    wrong = layers(
+        conv2=("conv2", [conv((0, 0, 1, 1), strides=(2, 2))], {"weight": W2 + weights(*W2.shape), "bias": B2})
+    )
     found = examine(run_network(layers(), X), run_network(wrong, X))
     judged = next(j for j in found.judged if j.same is False)
     result = diagnose(Suspect(found.judge, judged))

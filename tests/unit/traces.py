@@ -66,7 +66,11 @@ def _layer(sink, name, nodes, parameters, sources, made, keys, layout, hidden) -
     native = convert(result, Layout("NCHW"), Layout(layout)) if result.ndim == 4 else result
     sink.value(key, np.ascontiguousarray(native))
     shown = () if hidden else tuple(nodes)
-    sink.record(Record(name, 0, "test", tuple(ports), (output,), tuple(weights), shown, reason="hidden" if hidden else ""))
+    sink.record(
+        Record(
+            name, 0, "test", tuple(ports), (output,), tuple(weights), shown, reason="hidden" if hidden else ""
+        )
+    )
 
 
 def _port(name: str, key: str, array: np.ndarray, layout: str) -> Port:
@@ -80,7 +84,14 @@ def constant(name: str, value: object) -> Node:
 
 def conv(pads=(0, 0, 0, 0), kernel=(3, 3), strides=(1, 1), group=1, **more) -> Node:
     """A Conv with bias."""
-    attributes = {"kernel_shape": kernel, "strides": strides, "dilations": (1, 1), "group": group, "pads": pads, **more}
+    attributes = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "dilations": (1, 1),
+        "group": group,
+        "pads": pads,
+        **more,
+    }
     return Node("Conv", ("x", "weight", "bias"), ("y",), attributes)
 
 

@@ -70,7 +70,11 @@ class Call:
     """
 
     def __init__(
-        self, op_type: str, attributes: Mapping[str, Any], inputs: Sequence[Operand], outputs: Sequence[Operand]
+        self,
+        op_type: str,
+        attributes: Mapping[str, Any],
+        inputs: Sequence[Operand],
+        outputs: Sequence[Operand],
     ) -> None:
         self.op_type = op_type
         self.attributes = attributes

@@ -14,7 +14,14 @@ UNARY = {
 
 BINARY = {
     **{name: name for name in "Add Sub Mul Pow Greater Less Equal BitwiseAnd BitwiseOr BitwiseXor".split()},
-    **{"AddV2": "Add", "Div": "Div", "RealDiv": "Div", "TruncateDiv": "Div", "Maximum": "Max", "Minimum": "Min"},
+    **{
+        "AddV2": "Add",
+        "Div": "Div",
+        "RealDiv": "Div",
+        "TruncateDiv": "Div",
+        "Maximum": "Max",
+        "Minimum": "Min",
+    },
     **{"GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual", "LogicalAnd": "And", "LogicalOr": "Or"},
 }
 """TensorFlow's name and ONNX's; integer division truncates in both."""
@@ -153,7 +160,9 @@ def cast(call: Call) -> None:
     call.give(call.node("Cast", call.port(0), to=ONNX_TYPES[call.outputs[0].dtype], saturate=1))
 
 
-@describes("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "CheckNumerics")
+@describes(
+    "Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "CheckNumerics"
+)
 @describes("ReadVariableOp", "PlaceholderWithDefault", "DebugGradientIdentity")
 def identity(call: Call) -> None:
     """Each output is the input of the same number."""

@@ -52,7 +52,9 @@ def resolve_strided(call: Call) -> Tuple[List[Bounds], List[int], List[int]]:
     an ellipsis wins over a new axis, a new axis over an index.
     """
     shape, begins, ends, steps = call.shape(), call.seen(1), call.seen(2), call.seen(3)
-    masks = {name: call.integer(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: call.integer(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     bounds: List[Bounds] = []
     squeezed: List[int] = []
     new: List[int] = []
@@ -160,7 +162,9 @@ def one_hot(call: Call) -> None:
 @describes("Range")
 def number_range(call: Call) -> None:
     """``Range`` from start to limit in steps."""
-    call.give(call.node("Range", *[call.operand(i, name) for i, name in enumerate(("start", "limit", "delta"))]))
+    call.give(
+        call.node("Range", *[call.operand(i, name) for i, name in enumerate(("start", "limit", "delta"))])
+    )
 
 
 @describes("Shape", "Size", "Rank")

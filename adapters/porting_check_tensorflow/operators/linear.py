@@ -46,7 +46,9 @@ def fused_product(call: Call) -> None:
     """``Gemm`` with the bias and the activation that Grappler fused into the product."""
     fused = tuple(str(name) for name in call.attributes.get("fused_ops", ()))
     if fused[:1] != ("BiasAdd",) or len(fused) > 2 or call.flag("transpose_a"):
-        call.refuse(f"with fused_ops {list(fused)} and transpose_a={call.flag('transpose_a')} is not described")
+        call.refuse(
+            f"with fused_ops {list(fused)} and transpose_a={call.flag('transpose_a')} is not described"
+        )
     value = _gemm(call, call.flag("transpose_b"), call.port(2, "bias"))
     if len(fused) == 2:
         value = activate(call, fused[1], value, call.number("leakyrelu_alpha", 0.2))

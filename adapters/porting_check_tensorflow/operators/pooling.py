@@ -58,7 +58,9 @@ def image_patches(call: Call) -> None:
         flat = (0,) + padding.begins + (0, 0) + padding.ends + (0,)
         zero = call.scalar(0, "pad_value")
         value = call.node("Pad", value, call.constant(flat, "pads"), zero, mode="constant")
-    value = call.node("Gather", value, call.constant(_places(rows, kernel[0], strides[0], rates[0]), "rows"), axis=1)
+    value = call.node(
+        "Gather", value, call.constant(_places(rows, kernel[0], strides[0], rates[0]), "rows"), axis=1
+    )
     across = _places(columns, kernel[1], strides[1], rates[1])
     value = call.node("Gather", value, call.constant(across, "columns"), axis=3)
     value = call.node("Transpose", value, perm=(0, 1, 3, 2, 4, 5))

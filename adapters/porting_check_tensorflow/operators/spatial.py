@@ -34,7 +34,12 @@ def resize_smoothly(call: Call) -> None:
     """
     value, sizes = _image(call, widen=True)
     grid = _grid(call)
-    attributes = {"mode": "linear", "coordinate_transformation_mode": grid, "antialias": 0, "exclude_outside": 0}
+    attributes = {
+        "mode": "linear",
+        "coordinate_transformation_mode": grid,
+        "antialias": 0,
+        "exclude_outside": 0,
+    }
     if call.op_type == "ResizeBicubic":
         half = grid == "half_pixel"
         attributes.update(mode="cubic", cubic_coeff_a=-0.5 if half else -0.75, exclude_outside=int(half))
@@ -85,7 +90,9 @@ def space_and_depth(call: Call) -> None:
     attributes = {"blocksize": call.integer("block_size")}
     if call.op_type == "DepthToSpace":
         attributes = dict(attributes, mode="DCR")
-    call.give(call.node(call.op_type, call.port(0, "x", native, canonical), **attributes), 0, native, canonical)
+    call.give(
+        call.node(call.op_type, call.port(0, "x", native, canonical), **attributes), 0, native, canonical
+    )
 
 
 @describes("SpaceToBatchND", "SpaceToBatch")

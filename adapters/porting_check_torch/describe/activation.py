@@ -59,7 +59,12 @@ def leaky_relu(d: Draft, input: Ref, negative_slope: float = 0.01) -> None:
 
 @describes("rrelu")
 def rrelu(
-    d: Draft, input: Ref, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, generator: Any = None
+    d: Draft,
+    input: Ref,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    generator: Any = None,
 ) -> None:
     """In inference the mean of both slopes."""
     if training:
@@ -131,7 +136,11 @@ def _over_axis(d: Draft, op_type: str, x: str, ndim: int, dim: Optional[int]) ->
 
 @describes("softmax")
 def softmax(
-    d: Draft, input: Ref, dim: Optional[int] = None, dtype: Optional[torch.dtype] = None, half_to_float: bool = False
+    d: Draft,
+    input: Ref,
+    dim: Optional[int] = None,
+    dtype: Optional[torch.dtype] = None,
+    half_to_float: bool = False,
 ) -> None:
     """Over one axis; ``dtype`` casts before."""
     d.give(_over_axis(d, "Softmax", d.operand(input, "x", d.out.dtype), input.ndim, dim))
@@ -185,8 +194,18 @@ def glu(d: Draft, input: Ref, dim: int = -1) -> None:
     d.give(d.node("Mul", first, d.node("Sigmoid", second)))
 
 
-@describes("dropout", "alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")
-def dropout(d: Draft, input: Ref, p: float = 0.5, training: Optional[bool] = None, train: Optional[bool] = None) -> None:
+@describes(
+    "dropout",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_dropout",
+)
+def dropout(
+    d: Draft, input: Ref, p: float = 0.5, training: Optional[bool] = None, train: Optional[bool] = None
+) -> None:
     """Nothing in inference."""
     active = training if train is None else train
     if (active is None or active) and p > 0:

@@ -93,7 +93,9 @@ class Heads:
         d, size = self.d, self.embed // self.heads
         if ref.ndim == 2:
             shaped = d.reshape(name, (ref.shape[0], self.heads, size))
-            return d.node("Unsqueeze", d.node("Transpose", shaped, perm=(1, 0, 2)), d.integers([0], "batch_axis"))
+            return d.node(
+                "Unsqueeze", d.node("Transpose", shaped, perm=(1, 0, 2)), d.integers([0], "batch_axis")
+            )
         shaped = d.reshape(name, ref.shape[:2] + (self.heads, size))
         return d.node("Transpose", shaped, perm=(0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3))
 
@@ -113,7 +115,9 @@ class Heads:
         return (ref.shape[0], ref.shape[1]) if self.batch_first else (ref.shape[1], ref.shape[0])
 
 
-def _projections(d: Draft, packed: Optional[Ref], apart: Sequence[Optional[Ref]], bias: Optional[Ref]) -> List[Tuple[str, str]]:
+def _projections(
+    d: Draft, packed: Optional[Ref], apart: Sequence[Optional[Ref]], bias: Optional[Ref]
+) -> List[Tuple[str, str]]:
     """Kernel (input, output) and bias of query, key and value."""
     if packed is not None:
         width = packed.shape[0] // 3
@@ -125,7 +129,9 @@ def _projections(d: Draft, packed: Optional[Ref], apart: Sequence[Optional[Ref]]
         kernels = [d.port(ref, role, "OI", "IO") for ref, role in zip(apart, roles) if ref is not None]
     if bias is None:
         return [(kernel, "") for kernel in kernels]
-    parts = d.nodes(3, "Split", d.port(bias, "in_proj_bias"), d.integers([bias.shape[0] // 3] * 3, "thirds"), axis=0)
+    parts = d.nodes(
+        3, "Split", d.port(bias, "in_proj_bias"), d.integers([bias.shape[0] // 3] * 3, "thirds"), axis=0
+    )
     return list(zip(kernels, parts))
 
 
@@ -233,7 +239,13 @@ def multi_head_attention_forward(
     batch_first: bool = False,
 ) -> None:
     """The function behind nn.MultiheadAttention, length first."""
-    if bias_k is not None or bias_v is not None or add_zero_attn or static_k is not None or static_v is not None:
+    if (
+        bias_k is not None
+        or bias_v is not None
+        or add_zero_attn
+        or static_k is not None
+        or static_v is not None
+    ):
         d.refuse("with bias_k, bias_v, add_zero_attn or static keys is not described")
     if training and dropout_p > 0:
         d.refuse("drops weights at random (training mode)")

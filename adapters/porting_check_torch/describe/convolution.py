@@ -130,7 +130,9 @@ def weight_norm(d: Draft, v: Ref, g: Ref, dim: int = 0) -> None:
 
 
 @describes("F.unfold", "im2col")
-def unfold(d: Draft, input: Ref, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
+def unfold(
+    d: Draft, input: Ref, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> None:
     """Sliding blocks as columns: rows and then columns are picked by index, kernel position before block position."""
     kernel, dilations, amounts, strides = (spread(v, 2) for v in (kernel_size, dilation, padding, stride))
     if input.ndim != 4:
@@ -159,12 +161,21 @@ def _window_indices(size: int, kernel: int, stride: int, dilation: int) -> np.nd
 
 @describes("F.fold", "col2im")
 def fold(
-    d: Draft, input: Ref, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    d: Draft,
+    input: Ref,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
 ) -> None:
     """Overlapping blocks added up."""
     if input.ndim != 3:
         d.refuse(f"with an input of rank {input.ndim} is not described")
     amounts = spread(padding, 2)
-    sizes: List[str] = [d.integers(spread(output_size, 2), "image_shape"), d.integers(spread(kernel_size, 2), "block")]
+    sizes: List[str] = [
+        d.integers(spread(output_size, 2), "image_shape"),
+        d.integers(spread(kernel_size, 2), "block"),
+    ]
     attributes = {"dilations": spread(dilation, 2), "pads": amounts + amounts, "strides": spread(stride, 2)}
     d.give(d.node("Col2Im", d.port(input), *sizes, **attributes), ACTIVATION[4])

@@ -189,7 +189,9 @@ class Draft:
         """Add a node with one output; returns its name."""
         return self.nodes(1, op_type, *inputs, **attributes)[0]
 
-    def nodes(self, count: int, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> Tuple[str, ...]:
+    def nodes(
+        self, count: int, op_type: str, *inputs: str, domain: str = "", **attributes: Any
+    ) -> Tuple[str, ...]:
         """Add a node with several outputs; returns their names."""
         names = tuple(f"_{self._made + place + 1}" for place in range(count))
         self._made += count

@@ -420,7 +420,10 @@ def lerp(d: Draft, input: Ref, end: Ref, weight: Any) -> None:
 def _add_combined(op_type: str) -> Callable[..., None]:
     def describe(d: Draft, input: Ref, tensor1: Ref, tensor2: Ref, *, value: Any = 1) -> None:
         dtype = d.out.dtype
-        names = [d.operand(ref, role, dtype) for ref, role in ((input, "x"), (tensor1, "first"), (tensor2, "second"))]
+        names = [
+            d.operand(ref, role, dtype)
+            for ref, role in ((input, "x"), (tensor1, "first"), (tensor2, "second"))
+        ]
         combined = d.node(op_type, names[1], names[2])
         d.give(d.node("Add", names[0], d.node("Mul", combined, number(d, value, dtype, "value"))))
 

@@ -46,7 +46,11 @@ def _consumes(item: Any) -> int:
         return 0
     if isinstance(item, Ref) and item.dtype in (torch.bool, torch.uint8):
         return item.ndim
-    return np.asarray(item).ndim if isinstance(item, (list, np.ndarray)) and np.asarray(item).dtype == bool else 1
+    return (
+        np.asarray(item).ndim
+        if isinstance(item, (list, np.ndarray)) and np.asarray(item).dtype == bool
+        else 1
+    )
 
 
 def plan_of(d: Draft, index: Any, shape: Tuple[int, ...]) -> Plan:
@@ -83,7 +87,9 @@ def plan_of(d: Draft, index: Any, shape: Tuple[int, ...]) -> Plan:
 def _bounds(d: Draft, item: slice, size: int) -> Tuple[int, int, int]:
     if any(isinstance(part, Ref) for part in (item.start, item.stop, item.step)):
         d.refuse("with a computed slice is not described")
-    start, stop, step = slice(*(None if p is None else int(p) for p in (item.start, item.stop, item.step))).indices(size)
+    start, stop, step = slice(
+        *(None if p is None else int(p) for p in (item.start, item.stop, item.step))
+    ).indices(size)
     return start, max(stop, start), step
 
 
@@ -93,7 +99,9 @@ def cut(d: Draft, x: str, plan: Plan) -> str:
     if not changed:
         return x
     starts, ends, steps = zip(*(plan.bounds[i] for i in changed))
-    inputs = [d.integers(values, role) for values, role in ((starts, "starts"), (ends, "ends"), (changed, "axes"))]
+    inputs = [
+        d.integers(values, role) for values, role in ((starts, "starts"), (ends, "ends"), (changed, "axes"))
+    ]
     return d.node("Slice", x, *inputs, d.integers(steps, "steps"))
 
 
@@ -159,14 +167,17 @@ def _several(d: Draft, x: str, plan: Plan) -> str:
     common = np.broadcast(*[np.empty(shape) for shape in shapes]).shape
     target = d.integers(list(common), "broadcast")
     columns = [
-        d.node("Unsqueeze", d.node("Expand", name, target), d.integers([len(common)], "last")) for name, _ in named
+        d.node("Unsqueeze", d.node("Expand", name, target), d.integers([len(common)], "last"))
+        for name, _ in named
     ]
     front = x if dims == list(range(len(dims))) else d.node("Transpose", x, perm=tuple(dims + rest))
     picked = d.node("GatherND", front, d.node("Concat", *columns, axis=len(common)), batch_dims=0)
     if dims[0] == 0 or dims != list(range(dims[0], dims[0] + len(dims))):
         return picked  # axes apart from each other: torch puts the result's first, as numpy does
     rank, before = len(common), dims[0]
-    order = list(range(rank, rank + before)) + list(range(rank)) + list(range(rank + before, rank + len(rest)))
+    order = (
+        list(range(rank, rank + before)) + list(range(rank)) + list(range(rank + before, rank + len(rest)))
+    )
     return d.node("Transpose", picked, perm=tuple(order))
 
 
@@ -186,6 +197,19 @@ def narrow(d: Draft, input: Ref, dim: int, start: Any, length: int) -> None:
     getitem(d, input, (slice(None),) * place + (slice(begin, begin + length),))
 
 
+@describes("diagonal")
+def diagonal(d: Draft, input: Ref, offset: int = 0, dim1: int = 0, dim2: int = 1) -> None:
+    """The elements whose column is their row plus ``offset``, on a new last axis."""
+    first, second = axis(dim1, input.ndim), axis(dim2, input.ndim)
+    rest = [dim for dim in range(input.ndim) if dim not in (first, second)]
+    rows, columns = input.shape[first], input.shape[second]
+    moved = d.node("Transpose", d.port(input), perm=tuple(rest + [first, second]))
+    flat = d.reshape(moved, [input.shape[dim] for dim in rest] + [rows * columns])
+    start = np.arange(d.out.shape[-1])
+    places = (start - min(offset, 0)) * columns + start + max(offset, 0)
+    d.give(d.node("Gather", flat, d.integers(places, "places"), axis=len(rest)))
+
+
 @describes("aten.slice")
 def aten_slice(
     d: Draft, input: Ref, dim: int = 0, start: Optional[int] = None, end: Optional[int] = None, step: int = 1
@@ -197,7 +221,9 @@ def aten_slice(
 @describes("index_select")
 def index_select(d: Draft, input: Ref, dim: int, index: Ref) -> None:
     """Slices by index."""
-    d.give(d.node("Gather", d.port(input), d.operand(index, "indices", torch.int64), axis=axis(dim, input.ndim)))
+    d.give(
+        d.node("Gather", d.port(input), d.operand(index, "indices", torch.int64), axis=axis(dim, input.ndim))
+    )
 
 
 @describes("gather")
@@ -227,7 +253,9 @@ def _scatter(d: Draft, input: Ref, dim: int, index: Ref, src: Any, reduction: st
 
 
 @describes("scatter")
-def scatter(d: Draft, input: Ref, dim: int, index: Ref, src: Any = None, *, value: Any = None, reduce: Any = None) -> None:
+def scatter(
+    d: Draft, input: Ref, dim: int, index: Ref, src: Any = None, *, value: Any = None, reduce: Any = None
+) -> None:
     """Elements placed along an axis."""
     if reduce is not None:
         d.refuse("with reduce is not described")
@@ -321,7 +349,11 @@ def place_flat(d: Draft, x: str, shape: Sequence[int], places: np.ndarray, updat
     """``x`` with ``updates`` at these places of its flattened form."""
     if places.size > LIMIT:
         d.refuse(f"to {places.size} scattered elements is not described")
-    flat = [d.reshape(x, (int(np.prod(shape)),)), d.integers(places, "places"), d.reshape(updates, (places.size,))]
+    flat = [
+        d.reshape(x, (int(np.prod(shape)),)),
+        d.integers(places, "places"),
+        d.reshape(updates, (places.size,)),
+    ]
     return d.reshape(d.node("ScatterElements", *flat, axis=0, reduction="none"), shape)
 
 
@@ -336,11 +368,21 @@ def _set_by_tensor(d: Draft, input: Ref, plan: Plan, value: Any) -> None:
         if isinstance(value, Ref) and value.numel != 1:
             d.refuse("of several values under a mask is not described")
         mask = d.operand(item, "mask", torch.bool)
-        mask = d.reshape(mask, item.shape + (1,) * (input.ndim - item.ndim)) if item.ndim < input.ndim else mask
+        mask = (
+            d.reshape(mask, item.shape + (1,) * (input.ndim - item.ndim)) if item.ndim < input.ndim else mask
+        )
         if isinstance(value, Ref) and value.ndim:
             updates = d.reshape(updates, ())
         d.give(d.node("Where", mask, updates, x))
         return
     rows = d.reshape(d.operand(item, "indices", torch.int64), item.shape + (1,))
     shape = item.shape + input.shape[1:]
-    d.give(d.node("ScatterND", x, rows, d.node("Expand", updates, d.integers(list(shape), "shape")), reduction="none"))
+    d.give(
+        d.node(
+            "ScatterND",
+            x,
+            rows,
+            d.node("Expand", updates, d.integers(list(shape), "shape")),
+            reduction="none",
+        )
+    )

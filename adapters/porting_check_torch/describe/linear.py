@@ -28,7 +28,9 @@ def bilinear(d: Draft, input1: Ref, input2: Ref, weight: Ref, bias: Optional[Ref
     """``sum_ij x_i W_oij y_j`` as an Einsum."""
     lead = "abcdefgh"[: input1.ndim - 1]
     equation = f"{lead}i,oij,{lead}j->{lead}o"
-    product = d.node("Einsum", d.port(input1), d.port(weight, "weight"), d.port(input2, "other"), equation=equation)
+    product = d.node(
+        "Einsum", d.port(input1), d.port(weight, "weight"), d.port(input2, "other"), equation=equation
+    )
     d.give(product if bias is None else d.node("Add", product, d.port(bias, "bias")))
 
 

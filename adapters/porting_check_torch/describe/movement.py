@@ -69,7 +69,9 @@ def reshape(d: Draft, input: Ref, *_shape: Any, **_options: Any) -> None:
 def flatten(d: Draft, input: Ref, start_dim: int = 0, end_dim: int = -1) -> None:
     """``Flatten`` after the batch axis, ``Reshape`` elsewhere."""
     x = d.port(input)
-    usual = input.ndim >= 2 and axis(start_dim, input.ndim) == 1 and axis(end_dim, input.ndim) == input.ndim - 1
+    usual = (
+        input.ndim >= 2 and axis(start_dim, input.ndim) == 1 and axis(end_dim, input.ndim) == input.ndim - 1
+    )
     d.give(d.node("Flatten", x, axis=1) if usual else d.reshape(x, d.out.shape))
 
 
@@ -186,7 +188,15 @@ def stack(d: Draft, tensors: Sequence[Ref], dim: int = 0) -> None:
     d.give(d.node("Concat", *rows, axis=place))
 
 
-@describes("split", "chunk", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes")
+@describes(
+    "split",
+    "chunk",
+    "split_with_sizes",
+    "tensor_split",
+    "unsafe_split",
+    "unsafe_chunk",
+    "unsafe_split_with_sizes",
+)
 def split(d: Draft, tensor: Ref, *_how: Any, **options: Any) -> None:
     """Into the pieces seen."""
     dims = [value for key, value in options.items() if key == "dim"] or list(_how[1:2]) or [0]
@@ -261,7 +271,9 @@ def pad_pairs(pad: Sequence[int], ndim: int) -> List[Tuple[int, int]]:
 
 
 @describes("F.pad", "aten.pad")
-def pad(d: Draft, input: Ref, pad: Sequence[int], mode: str = "constant", value: Optional[float] = None) -> None:
+def pad(
+    d: Draft, input: Ref, pad: Sequence[int], mode: str = "constant", value: Optional[float] = None
+) -> None:
     """Explicit amounts; negative ones crop."""
     pairs = pad_pairs(pad, input.ndim)
     spatial = mode != "constant" or d.owner.startswith(SPATIAL_PADS)
@@ -273,7 +285,9 @@ def pad(d: Draft, input: Ref, pad: Sequence[int], mode: str = "constant", value:
     if any(begin or end for begin, end in cropped):
         starts = d.integers([-begin for begin, _ in cropped], "starts")
         ends = d.integers([size + end for size, (_, end) in zip(input.shape, cropped)], "ends")
-        x = d.node("Slice", x, starts, ends, d.integers(range(input.ndim)), d.integers([1] * input.ndim, "steps"))
+        x = d.node(
+            "Slice", x, starts, ends, d.integers(range(input.ndim)), d.integers([1] * input.ndim, "steps")
+        )
     grown = [max(begin, 0) for begin, _ in pairs] + [max(end, 0) for _, end in pairs]
     inputs = [d.integers(grown, "pads")]
     if mode == "constant":

@@ -13,7 +13,9 @@ from porting_check_torch.describe.table import describes
 BATCH_STATISTICS = "computes batch statistics (training mode)"
 
 
-def _affine(d: Draft, ref: Optional[Ref], role: str, shape: Sequence[int], fill: float, dtype: torch.dtype) -> str:
+def _affine(
+    d: Draft, ref: Optional[Ref], role: str, shape: Sequence[int], fill: float, dtype: torch.dtype
+) -> str:
     """A scale or bias, or the constant that stands for its absence."""
     if ref is not None:
         return d.port(ref, role)
@@ -73,17 +75,27 @@ def layer_norm(
     """Over the last axes."""
     scale = _affine(d, weight, "scale", normalized_shape, 1, input.dtype)
     shift = _affine(d, bias, "bias", normalized_shape, 0, input.dtype)
-    d.give(d.node("LayerNormalization", d.port(input), scale, shift, axis=-len(normalized_shape), epsilon=float(eps)))
+    d.give(
+        d.node(
+            "LayerNormalization", d.port(input), scale, shift, axis=-len(normalized_shape), epsilon=float(eps)
+        )
+    )
 
 
 @describes("rms_norm", main=True)
 def rms_norm(
-    d: Draft, input: Ref, normalized_shape: Sequence[int], weight: Optional[Ref] = None, eps: Optional[float] = None
+    d: Draft,
+    input: Ref,
+    normalized_shape: Sequence[int],
+    weight: Optional[Ref] = None,
+    eps: Optional[float] = None,
 ) -> None:
     """Without ``eps`` torch takes the dtype's machine epsilon."""
     scale = _affine(d, weight, "scale", normalized_shape, 1, input.dtype)
     epsilon = torch.finfo(input.dtype).eps if eps is None else eps
-    d.give(d.node("RMSNormalization", d.port(input), scale, axis=-len(normalized_shape), epsilon=float(epsilon)))
+    d.give(
+        d.node("RMSNormalization", d.port(input), scale, axis=-len(normalized_shape), epsilon=float(epsilon))
+    )
 
 
 @describes("group_norm", main=True)
@@ -101,7 +113,9 @@ def group_norm(
     scale = _affine(d, weight, "scale", channels, 1, input.dtype)
     shift = _affine(d, bias, "bias", channels, 0, input.dtype)
     x = d.port(input, "x", layout)
-    d.give(d.node("GroupNormalization", x, scale, shift, num_groups=int(num_groups), epsilon=float(eps)), layout)
+    d.give(
+        d.node("GroupNormalization", x, scale, shift, num_groups=int(num_groups), epsilon=float(eps)), layout
+    )
 
 
 @describes("F.instance_norm", main=True)
@@ -123,7 +137,9 @@ def instance_norm(
     layout, channels = ACTIVATION.get(input.ndim, ""), (input.shape[1],)
     scale = _affine(d, weight, "scale", channels, 1, input.dtype)
     shift = _affine(d, bias, "bias", channels, 0, input.dtype)
-    d.give(d.node("InstanceNormalization", d.port(input, "x", layout), scale, shift, epsilon=float(eps)), layout)
+    d.give(
+        d.node("InstanceNormalization", d.port(input, "x", layout), scale, shift, epsilon=float(eps)), layout
+    )
 
 
 @describes("torch.instance_norm", "aten.instance_norm", main=True)

@@ -32,7 +32,12 @@ def _max_pool(spatial: int) -> Callable[..., None]:
         return_indices: bool = False,
     ) -> None:
         kernel, strides, pads = _window(kernel_size, stride, padding, spatial)
-        attributes = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": spread(dilation, spatial)}
+        attributes = {
+            "kernel_shape": kernel,
+            "strides": strides,
+            "pads": pads,
+            "dilations": spread(dilation, spatial),
+        }
         attributes.update(ceil_mode=int(ceil_mode), storage_order=0)
         x, give = batched(d, input, spatial)
         if len(d.outputs) == 1:
@@ -92,7 +97,9 @@ def _lp_pool(spatial: int) -> Callable[..., None]:
 
 def _bins(input: Ref, output_size: Any, spatial: int) -> Tuple[int, ...]:
     """The output size, with ``None`` for "as the input"."""
-    wanted: List[Any] = list(output_size) if isinstance(output_size, (list, tuple)) else [output_size] * spatial
+    wanted: List[Any] = (
+        list(output_size) if isinstance(output_size, (list, tuple)) else [output_size] * spatial
+    )
     wanted = wanted * spatial if len(wanted) == 1 else wanted
     sizes = input.shape[input.ndim - spatial :]
     return tuple(int(size if want is None else want) for want, size in zip(wanted, sizes))

@@ -63,16 +63,23 @@ def _run(d: Draft, cell: Cell, x: str, layer: Layer, states: Sequence[str]) -> T
     """One layer over time: ``x`` is (T, N, I); returns Y (T, D, N, H) and the last states (D, N, H)."""
     kernels = []
     for place, role in ((0, "weight_ih"), (1, "weight_hh")):
-        kernels.append(_stack(d, [_gates(d, refs[place], cell, role + suffix) for refs, suffix in layer.directions]))
+        kernels.append(
+            _stack(d, [_gates(d, refs[place], cell, role + suffix) for refs, suffix in layer.directions])
+        )
     bias = ""
     if len(layer.directions[0][0]) > 2:
         both = []
         for refs, suffix in layer.directions:
-            pair = [_gates(d, refs[place], cell, role + suffix) for place, role in ((2, "bias_ih"), (3, "bias_hh"))]
+            pair = [
+                _gates(d, refs[place], cell, role + suffix)
+                for place, role in ((2, "bias_ih"), (3, "bias_hh"))
+            ]
             both.append(d.node("Concat", *pair, axis=0))
         bias = _stack(d, both)
     count = len(layer.directions)
-    attributes = dict(cell.attributes, hidden_size=layer.hidden, activations=cell.activations * count, layout=0)
+    attributes = dict(
+        cell.attributes, hidden_size=layer.hidden, activations=cell.activations * count, layout=0
+    )
     attributes["direction"] = "bidirectional" if count == 2 else "forward"
     outputs = 3 if cell.op_type == "LSTM" else 2
     return d.nodes(outputs, cell.op_type, x, kernels[0], kernels[1], bias, "", *states, **attributes)
@@ -99,7 +106,10 @@ def _initial(d: Draft, hidden: Sequence[Ref], first: int, count: int, total: int
             continue
         name = d.port(ref, role)
         if total > count:
-            bounds = [d.integers([value], bound) for value, bound in ((first, "starts"), (first + count, "ends"), (0, "axes"))]
+            bounds = [
+                d.integers([value], bound)
+                for value, bound in ((first, "starts"), (first + count, "ends"), (0, "axes"))
+            ]
             name = d.node("Slice", name, *bounds, d.integers([1], "steps"))
         names.append(name)
     while names and not names[-1]:
@@ -109,7 +119,9 @@ def _initial(d: Draft, hidden: Sequence[Ref], first: int, count: int, total: int
 
 def _layers(flat: Sequence[Ref], has_biases: bool, num_layers: int, count: int) -> List[Layer]:
     each = 4 if has_biases else 2
-    suffixes = [f"_l{layer}{'_reverse' * direction}" for layer in range(num_layers) for direction in range(count)]
+    suffixes = [
+        f"_l{layer}{'_reverse' * direction}" for layer in range(num_layers) for direction in range(count)
+    ]
     cells = [(flat[place * each : (place + 1) * each], suffix) for place, suffix in enumerate(suffixes)]
     return [Layer(tuple(cells[layer * count : (layer + 1) * count])) for layer in range(num_layers)]
 
@@ -162,7 +174,13 @@ def _single(kind: str) -> Callable[..., None]:
     cell = CELLS[kind]
 
     def describe(
-        d: Draft, input: Ref, hx: Any, w_ih: Ref, w_hh: Ref, b_ih: Optional[Ref] = None, b_hh: Optional[Ref] = None
+        d: Draft,
+        input: Ref,
+        hx: Any,
+        w_ih: Ref,
+        w_hh: Ref,
+        b_ih: Optional[Ref] = None,
+        b_hh: Optional[Ref] = None,
     ) -> None:
         """One step: a sequence of length one."""
         if input.ndim != 2:

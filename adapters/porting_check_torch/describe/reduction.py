@@ -131,10 +131,14 @@ def norm(
 
 
 @describes("linalg.norm", "linalg.vector_norm")
-def linalg_norm(d: Draft, input: Ref, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> None:
+def linalg_norm(
+    d: Draft, input: Ref, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> None:
     """Vector norms; a matrix norm only where it is the one of all elements."""
     norm_order = 2 if ord is None else ord
-    matrix = ord is not None and (isinstance(dim, (list, tuple)) and len(dim) == 2 or dim is None and input.ndim == 2)
+    matrix = ord is not None and (
+        isinstance(dim, (list, tuple)) and len(dim) == 2 or dim is None and input.ndim == 2
+    )
     if matrix and ord != "fro":
         d.refuse(f"with ord={ord!r} of a matrix is not described")
     norm(d, input, norm_order, dim, keepdim)
@@ -156,7 +160,9 @@ def topk(d: Draft, input: Ref, k: int, dim: int = -1, largest: bool = True, sort
         d.refuse("of a scalar is not described")
     count = d.integers([k], "k")
     place = axis(dim, input.ndim)
-    for name in d.nodes(2, "TopK", d.port(input), count, axis=place, largest=int(largest), sorted=int(sorted)):
+    for name in d.nodes(
+        2, "TopK", d.port(input), count, axis=place, largest=int(largest), sorted=int(sorted)
+    ):
         d.give(name)
 
 

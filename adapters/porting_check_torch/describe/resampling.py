@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+import torch
 
 from porting_check.neutral.node import EXTENSION
 from porting_check_torch.describe.draft import ACTIVATION, Draft, Ref
@@ -52,17 +53,52 @@ def interpolate(
     if mode == "area":
         whole = set(target) == {1}
         pooled = d.node("GlobalAveragePool", x) if whole else ""
-        d.give(pooled or d.nodes(1, "AdaptiveAveragePool", x, domain=EXTENSION, output_size=target)[0], layout)
+        d.give(
+            pooled or d.nodes(1, "AdaptiveAveragePool", x, domain=EXTENSION, output_size=target)[0], layout
+        )
         return
     factors = None if size is not None or recompute_scale_factor else _factors(scale_factor, spatial)
     attributes = _resize_attributes(mode, align_corners, antialias)
     exact = factors is None or all(f * n == t for f, n, t in zip(factors, input.shape[2:], target))
+    if INTERPOLATION[mode] == "nearest":
+        rows = [_picked(n, t, None if exact else f, mode) for n, t, f in zip(input.shape[2:], target, factors or target)]
+        if any(row is not None for row in rows):
+            d.give(_gathered(d, x, rows, input.shape[2:], target, mode), layout)
+            return
     if exact or align_corners:
         sizes = d.integers(input.shape[:2] + tuple(target), "sizes")
         d.give(d.node("Resize", x, "", "", sizes, **attributes), layout)
     else:
         scales = d.constant(np.array([1.0, 1.0] + list(factors or ()), np.float32), "scales")
         d.give(d.node("Resize", x, "", scales, **attributes), layout)
+
+
+def _picked(size: int, target: int, factor: Optional[float], mode: str) -> Optional[np.ndarray]:
+    """Which elements torch takes along an axis, where that is not what the formula says.
+
+    torch multiplies in float32, and a coordinate that is a whole number may come out just below it.
+    """
+    how: Dict[str, Any] = {"size": target} if factor is None else {"scale_factor": factor}
+    line = torch.arange(size, dtype=torch.float32).reshape(1, 1, size)
+    taken = torch.nn.functional.interpolate(line, mode=mode, **how).reshape(-1).numpy().astype(np.int64)
+    return None if np.array_equal(taken, _formula(size, target, factor, mode)) else taken
+
+
+def _formula(size: int, target: int, factor: Optional[float], mode: str) -> np.ndarray:
+    """``floor(i * scale)``, or ``floor((i + 1/2) * scale)`` for nearest-exact, within the axis."""
+    scale = size / target if factor is None else 1.0 / float(np.float32(factor))
+    places = np.floor((np.arange(target) + (0.5 if mode == "nearest-exact" else 0.0)) * scale)
+    return np.clip(places, 0, size - 1).astype(np.int64)
+
+
+def _gathered(
+    d: Draft, x: str, rows: Sequence[Optional[np.ndarray]], sizes: Sequence[int], target: Sequence[int], mode: str
+) -> str:
+    """Nearest neighbours picked by index, axis by axis."""
+    for place, row in enumerate(rows):
+        taken = _formula(sizes[place], target[place], None, mode) if row is None else row
+        x = d.node("Gather", x, d.integers(taken, "indices"), axis=place + 2)
+    return x
 
 
 def _factors(scale_factor: Any, spatial: int) -> Tuple[float, ...]:
@@ -82,7 +118,12 @@ def _upsample(mode: str, aligned: bool, antialias: bool = False) -> Any:
     return describe
 
 
-for _name, _mode in (("linear1d", "linear"), ("bilinear2d", "bilinear"), ("trilinear3d", "trilinear"), ("bicubic2d", "bicubic")):
+for _name, _mode in (
+    ("linear1d", "linear"),
+    ("bilinear2d", "bilinear"),
+    ("trilinear3d", "trilinear"),
+    ("bicubic2d", "bicubic"),
+):
     describes(f"upsample_{_name}")(_upsample(_mode, True))
     describes(f"_upsample_{_name}_aa")(_upsample(_mode, True, True))
 for _spatial in (1, 2, 3):
@@ -94,7 +135,9 @@ for _spatial in (1, 2, 3):
 def pixel_shuffle(d: Draft, input: Ref, upscale_factor: int) -> None:
     """Channels are read as ``(C, r, r)``."""
     layout = _image(d, input)
-    d.give(d.node("DepthToSpace", d.port(input, "x", layout), blocksize=int(upscale_factor), mode="CRD"), layout)
+    d.give(
+        d.node("DepthToSpace", d.port(input, "x", layout), blocksize=int(upscale_factor), mode="CRD"), layout
+    )
 
 
 @describes("pixel_unshuffle")
@@ -139,8 +182,15 @@ def grid_sample(
     """Values at the points of a grid with coordinates from -1 to 1, x first."""
     layout = ACTIVATION.get(input.ndim, "")
     modes = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
-    attributes = {"mode": modes[mode], "padding_mode": padding_mode, "align_corners": int(bool(align_corners))}
-    d.give(d.node("GridSample", d.port(input, "x", layout), d.operand(grid, "grid", input.dtype), **attributes), layout)
+    attributes = {
+        "mode": modes[mode],
+        "padding_mode": padding_mode,
+        "align_corners": int(bool(align_corners)),
+    }
+    d.give(
+        d.node("GridSample", d.port(input, "x", layout), d.operand(grid, "grid", input.dtype), **attributes),
+        layout,
+    )
 
 
 @describes("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")

@@ -68,7 +68,9 @@ class Function:
     @property
     def spoken(self) -> str:
         """As a person writes it: ``torch.nn.functional.relu``."""
-        return f"{SPOKEN.get(self.label, 'torch.' + self.label if self.label else '')}.{self.name}".lstrip(".")
+        return f"{SPOKEN.get(self.label, 'torch.' + self.label if self.label else '')}.{self.name}".lstrip(
+            "."
+        )
 
     def describe(self, draft: Draft, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Let the describer fill the draft.
@@ -113,7 +115,14 @@ def function_of(func: Any) -> Function:
 
 
 _SEEN: Dict[Any, Function] = {}
-_OTHER_NAMES = {"axis": "dim", "keepdims": "keepdim", "self": "input", "x": "input", "x1": "input", "x2": "other"}
+_OTHER_NAMES = {
+    "axis": "dim",
+    "keepdims": "keepdim",
+    "self": "input",
+    "x": "input",
+    "x1": "input",
+    "x2": "other",
+}
 _NOT_ARGUMENTS: FrozenSet[str] = frozenset(("inplace", "_stacklevel", "out"))
 
 
@@ -170,7 +179,10 @@ def _identify(func: Any) -> Tuple[str, str]:
 
 def _label(func: Any, owner: Any) -> str:
     """The label of a builtin or Python function, by its owner or module."""
-    if type(owner).__name__ in ("_VariableFunctionsClass", "type") or type(owner).__name__ == "_VariableFunctions":
+    if (
+        type(owner).__name__ in ("_VariableFunctionsClass", "type")
+        or type(owner).__name__ == "_VariableFunctions"
+    ):
         return "torch"
     module = str(getattr(owner, "__name__", None) or getattr(func, "__module__", None) or "")
     known = {

@@ -35,8 +35,8 @@ from porting_check.numerics.operators.registry import (
 )
 
 FAMILIES = (
-    activation, attention, convolution, elementwise, indexing, linear, normalization, pooling, recurrent, reduction,
-    resampling, sampling, shape,
+    activation, attention, convolution, elementwise, indexing, linear, normalization, pooling, recurrent,
+    reduction, resampling, sampling, shape,
 )  # fmt: skip
 """The modules whose import fills the table."""
 

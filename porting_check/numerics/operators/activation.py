@@ -1,8 +1,9 @@
-"""Activations: the formulas of the ONNX operators, written so that they neither overflow nor cancel in float64."""
+"""Activations: the formulas of ONNX, written so that they neither overflow nor cancel in float64."""
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def _normal_cdf(x: Array) -> Array:
 
 def softmax(x: Array, axis: int) -> Array:
     """Softmax along an axis; a slice that is minus infinity throughout gives NaN, as the formula does."""
-    shifted = np.exp(x - x.max(axis=axis, keepdims=True)) if x.size else x.copy()
+    shifted: Array = np.exp(x - x.max(axis=axis, keepdims=True)) if x.size else x.copy()
     shifted /= shifted.sum(axis=axis, keepdims=True)
     return shifted
 
@@ -90,7 +91,7 @@ def _gelu(x: Array, a: Attributes) -> Array:
 
 
 def _hard_sigmoid(x: Array, a: Attributes) -> Array:
-    return np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1)
+    return np.asarray(np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1))
 
 
 def _hard_swish(x: Array, a: Attributes) -> Array:
@@ -133,8 +134,8 @@ _unary("Shrink", _shrink)
 def prelu(attributes: Attributes, inputs: Inputs) -> Outputs:
     """``slope * x`` where x is negative; the slope broadcasts to x.
 
-    A one-dimensional slope that has one value per channel but cannot broadcast is taken per channel, as exporters
-    of old operator sets wrote it.
+    A one-dimensional slope that has one value per channel but cannot broadcast is taken per channel, as
+    exporters of old operator sets wrote it.
     """
     x, slope = required(inputs, 0, "X"), required(inputs, 1, "slope")
     if slope.ndim == 1 and x.ndim > 2 and slope.size not in (1, x.shape[-1]) and slope.size == x.shape[1]:
@@ -144,7 +145,7 @@ def prelu(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("Clip")
 def clip(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Bounded by inputs 1 and 2 (or the attributes ``min`` and ``max`` of old operator sets); NaN stays NaN."""
+    """Bounded by inputs 1 and 2 (or by the old attributes ``min`` and ``max``); NaN stays NaN."""
     x, low, high = required(inputs, 0, "input"), optional(inputs, 1), optional(inputs, 2)
     low, high = attributes.get("min") if low is None else low, attributes.get("max") if high is None else high
     # Where the bounds cross, the upper one wins, as the standard says.

@@ -17,11 +17,12 @@ from porting_check.numerics.operators.registry import (
 
 @operator("Attention")
 def attention(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """``softmax(softcap(scale * Q K') + bias) V`` with grouped heads; returns Y, present key and value, and scores.
+    """``softmax(softcap(scale * Q K') + bias) V``; returns Y, present key and value, and scores.
 
-    Inputs Q, K, V of ``(N, heads, L, D)`` or ``(N, L, heads * D)``, mask, past key, past value, ``nonpad_kv_seqlen``.
-    Causal masking is aligned to the end of the cache: query i sees key j when ``j <= i + offset``. A query that sees
-    no key gives zeros. ``softmax_precision`` is how a kernel computes, and does not change the truth.
+    Inputs Q, K, V of ``(N, heads, L, D)`` or ``(N, L, heads * D)``, mask, past key, past value,
+    ``nonpad_kv_seqlen``. Causal masking is aligned to the end of the cache: query i sees key j when ``j <= i
+    + offset``. A query that sees no key gives zeros. ``softmax_precision`` is how a kernel computes, and does
+    not change the truth.
 
     Source: ONNX Attention-24 with its erratum of onnx 1.23, and the windows of Attention-25.
     """
@@ -52,7 +53,7 @@ def _heads(x: Array, heads: int) -> Array:
 
 
 def _bias(attributes: Attributes, inputs: Inputs, q: Array, k: Array, offset: int) -> Array | None:
-    """What is added to the scores: minus infinity where a key must not be seen; broadcasts to ``(N, heads, Lq, Lk)``."""
+    """What is added to the scores ``(N, heads, Lq, Lk)``: minus infinity where a key must not be seen."""
     mask, lengths = optional(inputs, 3), optional(inputs, 6)
     total: Array | None = None
     if mask is not None:
@@ -81,7 +82,7 @@ def _bias(attributes: Attributes, inputs: Inputs, q: Array, k: Array, offset: in
 
 def _blocked(hidden: Array, like: Array) -> Array:
     """Minus infinity where ``hidden``, else zero."""
-    return np.where(hidden, like.dtype.type(-np.inf), like.dtype.type(0))
+    return np.asarray(np.where(hidden, like.dtype.type(-np.inf), like.dtype.type(0)))
 
 
 def _attend(attributes: Attributes, q: Array, k: Array, v: Array, bias: Array | None) -> tuple[Array, Array]:
@@ -116,14 +117,16 @@ def _softmax(scores: Array, bias: Array | None) -> Array:
 
 @operator("RotaryEmbedding")
 def rotary_embedding(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Rotate pairs of features by position: the two halves of a head, or (``interleaved``) even and odd features.
+    """Rotate pairs of features by position: the halves of a head, or even and odd (``interleaved``).
 
-    X is ``(N, heads, L, D)`` or ``(N, L, heads * D)``; the caches are ``(positions, R / 2)`` with position ids, else
-    ``(N, L, R / 2)``. Only the first ``rotary_embedding_dim`` features R rotate (0 means all).
+    X is ``(N, heads, L, D)`` or ``(N, L, heads * D)``; the caches are ``(positions, R / 2)`` with position
+    ids, else ``(N, L, R / 2)``. Only the first ``rotary_embedding_dim`` features R rotate (0 means all).
 
     Source: ONNX RotaryEmbedding-23.
     """
-    x, cosine, sine = (required(inputs, index, name) for index, name in enumerate(("X", "cos_cache", "sin_cache")))
+    x, cosine, sine = (
+        required(inputs, index, name) for index, name in enumerate(("X", "cos_cache", "sin_cache"))
+    )
     places, shape = optional(inputs, 3), x.shape
     if x.ndim == 3:
         heads = int(attributes.get("num_heads", 0))

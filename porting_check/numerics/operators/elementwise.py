@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -53,18 +54,18 @@ def _variadic(name: str, combine: Callable[[Array, Array], Any]) -> None:
 
 
 for _name, _function in {
-    "Abs": np.abs, "Neg": np.negative, "Exp": np.exp, "Log": np.log, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal,
-    "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Sign": np.sign, "Sin": np.sin, "Cos": np.cos,
-    "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh,
-    "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh, "Not": np.logical_not,
+    "Abs": np.abs, "Neg": np.negative, "Exp": np.exp, "Log": np.log, "Sqrt": np.sqrt, "Reciprocal":
+    np.reciprocal, "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Sign": np.sign, "Sin": np.sin,
+    "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan, "Sinh": np.sinh,
+    "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh, "Not": np.logical_not,
     "BitwiseNot": np.invert,
 }.items():  # fmt: skip
     _unary(_name, _function)
 
 for _name, _pair in {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "And": np.logical_and, "Or": np.logical_or,
-    "Xor": np.logical_xor, "Equal": np.equal, "Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater,
-    "GreaterOrEqual": np.greater_equal, "BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or,
+    "Xor": np.logical_xor, "Equal": np.equal, "Less": np.less, "LessOrEqual": np.less_equal, "Greater":
+    np.greater, "GreaterOrEqual": np.greater_equal, "BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or,
     "BitwiseXor": np.bitwise_xor,
 }.items():  # fmt: skip
     _binary(_name, _pair)
@@ -156,5 +157,7 @@ def dropout(attributes: Attributes, inputs: Inputs) -> Outputs:
     """
     x, ratio, training = required(inputs, 0, "data"), optional(inputs, 1), optional(inputs, 2)
     if training is not None and bool(training) and (ratio is None or float(ratio) > 0):
-        raise ValueError("Dropout in training mode is random and has no truth; record the model in inference mode")
+        raise ValueError(
+            "Dropout in training mode is random and has no truth; record the model in inference mode"
+        )
     return (x, np.ones(x.shape, bool))

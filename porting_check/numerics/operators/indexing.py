@@ -21,7 +21,8 @@ def _checked(indices: Array, size: int) -> Array:
     """Non-negative indices.
 
     Raises:
-        ValueError: one is outside ``[-size, size)``; frameworks differ in what they do then, so there is no truth.
+        ValueError: one is outside ``[-size, size)``; frameworks differ in what they do then, so there is no
+            truth.
     """
     if indices.size and (indices.min() < -size or indices.max() >= size):
         raise ValueError(f"an index is {indices.min()} or {indices.max()}, outside [-{size}, {size})")
@@ -30,7 +31,7 @@ def _checked(indices: Array, size: int) -> Array:
 
 @operator("Gather", moves=True)
 def gather(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Slices of ``data`` along ``axis`` (0) by an index tensor of any shape; an embedding is the case axis 0."""
+    """Slices of ``data`` along ``axis`` (0) by indices of any shape; an embedding is the case axis 0."""
     data, indices = required(inputs, 0, "data"), required(inputs, 1, "indices")
     axis = normalized_axis(int(attributes.get("axis", 0)), data.ndim)
     return (np.take(data, _checked(indices, data.shape[axis]), axis=axis),)
@@ -99,7 +100,7 @@ def scatter_elements(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("OneHot", moves=True)
 def one_hot(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """``values[1]`` at the index along a new ``axis`` (-1) of size depth, ``values[0]`` elsewhere and when out of range."""
+    """``values[1]`` at the index along a new ``axis`` (-1) of size depth, ``values[0]`` elsewhere."""
     indices, depth, values = (required(inputs, i, n) for i, n in enumerate(("indices", "depth", "values")))
     size = int(depth.reshape(-1)[0])
     axis = normalized_axis(int(attributes.get("axis", -1)), indices.ndim + 1)

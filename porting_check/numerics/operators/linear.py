@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from porting_check.numerics.operators.registry import Array, Attributes, Inputs, Outputs, operator, optional, required
+from porting_check.numerics.operators.registry import (
+    Array,
+    Attributes,
+    Inputs,
+    Outputs,
+    operator,
+    optional,
+    required,
+)
 
 
 @operator("MatMul")
@@ -15,7 +23,7 @@ def matmul(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("Gemm")
 def gemm(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """``alpha * A' @ B' + beta * C``, with A' and B' transposed by ``transA`` and ``transB`` (ONNX Gemm-13)."""
+    """``alpha * A' @ B' + beta * C``, transposed by ``transA`` and ``transB`` (ONNX Gemm-13)."""
     a, b, c = required(inputs, 0, "A"), required(inputs, 1, "B"), optional(inputs, 2)
     if a.ndim != 2 or b.ndim != 2:
         raise ValueError(f"A of shape {a.shape} and B of shape {b.shape}: Gemm expects two matrices")

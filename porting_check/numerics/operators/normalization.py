@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import Sequence
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def _standardized(x: Array, axes: Sequence[int], epsilon: float) -> tuple[Array,
 
 @operator("LayerNormalization")
 def layer_normalization(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Standardised over all axes from ``axis`` (-1) on, then ``* Scale + B``; also mean and inverse deviation."""
+    """Standardised over all axes from ``axis`` (-1) on, ``* Scale + B``; mean and inverse deviation too."""
     x, scale, shift = required(inputs, 0, "X"), required(inputs, 1, "Scale"), optional(inputs, 2)
     axis = normalized_axis(int(attributes.get("axis", -1)), x.ndim)
     y, mean, inverse = _standardized(x, range(axis, x.ndim), _epsilon(attributes))
@@ -128,7 +128,7 @@ def instance_normalization(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("MeanVarianceNormalization")
 def mean_variance_normalization(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """``(x - mean) / (deviation + 1e-9)`` over ``axes`` (0, 2, 3), the constant as in the function of the standard."""
+    """``(x - mean) / (deviation + 1e-9)`` over ``axes`` (0, 2, 3); the constant is the standard's."""
     x = required(inputs, 0, "X")
     axes = tuple(normalized_axis(axis, x.ndim) for axis in integers(attributes.get("axes"), (0, 2, 3)))
     centred = x - x.mean(axis=axes, keepdims=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import prod
-from typing import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,13 +48,13 @@ def _reduced(x: Array, windows: Windows, combine: Combine) -> Array:
         lead = (slice(None),) * axis
         out = None
         for start in range(0, k * dilation, dilation):
-            part = x[lead + (slice(start, start + (count - 1) * stride + 1, stride),)]
+            part = x[(*lead, slice(start, start + (count - 1) * stride + 1, stride))]
             out = part.copy() if out is None else combine(out, part, out=out)
         x = x if out is None else out
     return x
 
 
-def _lowest(dtype: np.dtype[np.generic]) -> float:
+def _lowest(dtype: np.dtype[Any]) -> float:
     """The value that never wins a maximum."""
     return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
@@ -62,7 +63,8 @@ def _lowest(dtype: np.dtype[np.generic]) -> float:
 def max_pool(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Maximum under each window, and the flat indices of the maxima. A NaN under a window wins.
 
-    Source: ONNX MaxPool-22; the indices count over the whole input, ``storage_order`` 1 swaps rows and columns.
+    Source: ONNX MaxPool-22; the indices count over the whole input, ``storage_order`` 1 swaps rows and
+        columns.
     """
     x = required(inputs, 0, "X")
     windows = _windows(attributes, x)
@@ -75,13 +77,13 @@ def max_pool(attributes: Attributes, inputs: Inputs) -> Outputs:
 def _max_indices(x: Array, windows: Windows, column_major: bool) -> Array:
     """Index of the first maximum under each window, into the flattened unpadded input."""
     source = _prepared(x, windows, _lowest(x.dtype))
-    order = "F" if column_major else "C"
-    places = np.arange(prod(x.shape[2:])).reshape(x.shape[2:], order=order)[None, None]
-    places = _prepared(places, windows, -1)
+    order: Literal["C", "F"] = "F" if column_major else "C"
+    numbers = np.arange(prod(x.shape[2:])).reshape(x.shape[2:], order=order)
+    places = _prepared(numbers[None, None], windows, -1)
     index = np.full(x.shape[:2] + windows.counts, -1, np.int64)
     best = np.full(index.shape, _lowest(x.dtype), x.dtype)
     for offsets in product(*map(range, windows.kernel)):
-        where = (slice(None), slice(None)) + tap(offsets, windows)
+        where = (slice(None), slice(None), *tap(offsets, windows))
         value, place = source[where], np.broadcast_to(places[where], index.shape)
         better = (index < 0) | (value > best) | ((value != value) & (best == best))
         better &= place >= 0
@@ -155,7 +157,8 @@ def global_lp_pool(attributes: Attributes, inputs: Inputs) -> Outputs:
 def adaptive_average_pool(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Mean of ``output_size`` bins per spatial axis (domain ``porting_check``).
 
-    Bin i is ``[floor(i * n / m), ceil((i + 1) * n / m))``: bins overlap and differ in size where m does not divide n.
+    Bin i is ``[floor(i * n / m), ceil((i + 1) * n / m))``: bins overlap and differ in size where m does not
+    divide n.
     Source: PyTorch AdaptiveAvgPool; catalogue entry ``adaptive-pool-bins``.
     """
     return (_adaptive(attributes, required(inputs, 0, "X"), np.mean),)
@@ -163,7 +166,7 @@ def adaptive_average_pool(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("AdaptiveMaxPool")
 def adaptive_max_pool(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Maximum of ``output_size`` bins per spatial axis (domain ``porting_check``); bins as in AdaptiveAveragePool."""
+    """Maximum of ``output_size`` bins per spatial axis (domain ``porting_check``), the same bins."""
     return (_adaptive(attributes, required(inputs, 0, "X"), np.max),)
 
 

@@ -1,9 +1,9 @@
-"""RNN, GRU and LSTM: directions, activations, clip, initial states, sequence lengths, peepholes and both layouts."""
+"""RNN, GRU and LSTM: directions, activations, clip, states, sequence lengths, peepholes, both layouts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -44,12 +44,17 @@ _FUNCTIONS: dict[str, Callable[[Array, float, float], Array]] = {
 
 
 def _activations(attributes: Attributes, default: Sequence[str], directions: int) -> list[list[Activation]]:
-    """The activation functions of each direction, with their alpha and beta taken in order from the attributes."""
+    """The activation functions of each direction, alpha and beta taken in order from the attributes."""
     names = [str(name) for name in attributes.get("activations") or tuple(default) * directions]
-    alphas, betas = list(attributes.get("activation_alpha") or ()), list(attributes.get("activation_beta") or ())
+    alphas, betas = (
+        list(attributes.get("activation_alpha") or ()),
+        list(attributes.get("activation_beta") or ()),
+    )
     known = {name.lower(): name for name in _FUNCTIONS}
     if len(names) != len(default) * directions or any(name.lower() not in known for name in names):
-        raise ValueError(f"activations {names}: expected {len(default) * directions} of {', '.join(_FUNCTIONS)}")
+        raise ValueError(
+            f"activations {names}: expected {len(default) * directions} of {', '.join(_FUNCTIONS)}"
+        )
     made: list[Activation] = []
     for index, name in enumerate(known[name.lower()] for name in names):
         a, b = _DEFAULTS.get(name, (0.0, 0.0))
@@ -66,7 +71,7 @@ def _bound(function: Callable[[Array, float, float], Array], a: float, b: float)
 
 @dataclass(frozen=True)
 class Direction:
-    """The parameters of one direction: W ``(G*H, I)``, R ``(G*H, H)``, their biases, peepholes and activations."""
+    """The parameters of one direction: W ``(G*H, I)``, R ``(G*H, H)``, biases, peepholes, activations."""
 
     w: Array
     r: Array
@@ -89,7 +94,12 @@ def _directions(attributes: Attributes, inputs: Inputs, default: Sequence[str]) 
     Raises:
         ValueError: the attribute ``direction`` and the first axis of W do not fit.
     """
-    w, r, bias, peephole = required(inputs, 1, "W"), required(inputs, 2, "R"), optional(inputs, 3), optional(inputs, 7)
+    w, r, bias, peephole = (
+        required(inputs, 1, "W"),
+        required(inputs, 2, "R"),
+        optional(inputs, 3),
+        optional(inputs, 7),
+    )
     name, rows = str(attributes.get("direction") or "forward"), w.shape[1]
     reverses = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}.get(name)
     if reverses is None or len(reverses) != w.shape[0]:
@@ -100,13 +110,17 @@ def _directions(attributes: Attributes, inputs: Inputs, default: Sequence[str]) 
     limit = attributes.get("clip")
     for index, reverse in enumerate(reverses):
         yield Direction(
-            w[index], r[index], bias[index, :rows], bias[index, rows:], peephole[index], functions[index], reverse,
-            float(limit) if limit else None, bool(attributes.get("linear_before_reset", 0)),
+            w[index], r[index], bias[index, :rows], bias[index, rows:], peephole[index], functions[index],
+            reverse, float(limit) if limit else None, bool(attributes.get("linear_before_reset", 0)),
         )  # fmt: skip
 
 
 def _run(
-    attributes: Attributes, inputs: Inputs, default: Sequence[str], states: int, step: Callable[[Direction], Step]
+    attributes: Attributes,
+    inputs: Inputs,
+    default: Sequence[str],
+    states: int,
+    step: Callable[[Direction], Step],
 ) -> Outputs:
     """Run every direction over time; returns Y and the last states, in the layout of the attributes."""
     x, lengths = required(inputs, 0, "X"), optional(inputs, 4)
@@ -128,8 +142,10 @@ def _run(
     return (y, *last_states)
 
 
-def _unrolled(x: Array, direction: Direction, step: Step, state: State, lengths: Array | None) -> tuple[Array, State]:
-    """One direction over all steps; beyond a sample's length its state stands still and its output is zero."""
+def _unrolled(
+    x: Array, direction: Direction, step: Step, state: State, lengths: Array | None
+) -> tuple[Array, State]:
+    """One direction over all steps; beyond a sample's length its state stands still and it puts out zero."""
     steps, batch = x.shape[:2]
     projected = (x.reshape(steps * batch, -1) @ direction.w.T + direction.w_bias).reshape(steps, batch, -1)
     y = np.zeros((steps, batch, direction.r.shape[1]), projected.dtype)
@@ -158,7 +174,7 @@ def rnn(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("GRU")
 def gru(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Gates z, r, h; the reset gate acts before or (``linear_before_reset``) after the product (ONNX GRU-22)."""
+    """Gates z, r, h; the reset acts before or (``linear_before_reset``) after the product (ONNX GRU-22)."""
     return _run(attributes, inputs, ("Sigmoid", "Tanh"), 1, _gru_step)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from porting_check.numerics.operators.registry import (
 Reduce = Callable[[Array, tuple[int, ...], bool], Array]
 
 
-def _reduction(attributes: Attributes, inputs: Inputs, reduce: Reduce, alone: Callable[[Array], Array]) -> Outputs:
+def _reduction(
+    attributes: Attributes, inputs: Inputs, reduce: Reduce, alone: Callable[[Array], Array]
+) -> Outputs:
     """Axes come as input 1 (opset 18 and later) or as the older attribute; none given means all axes.
 
-    Args:
-        alone: what happens to each value when there are no axes and ``noop_with_empty_axes`` is set. The standard
-            calls that a no-op, but the composed reductions still apply their elementwise part.
+    ``alone`` is what happens to each value when there are no axes and ``noop_with_empty_axes`` is set. The
+    standard calls that a no-op, but the composed reductions still apply their elementwise part.
     """
     x, axes = required(inputs, 0, "data"), optional(inputs, 1)
     chosen = integers(axes if axes is not None else attributes.get("axes"), ())
@@ -45,7 +46,9 @@ def _same(x: Array) -> Array:
 @operator("ReduceSum")
 def reduce_sum(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Sum."""
-    return _reduction(attributes, inputs, lambda x, axis, keep: x.sum(axis=axis, keepdims=keep, dtype=x.dtype), _same)
+    return _reduction(
+        attributes, inputs, lambda x, axis, keep: x.sum(axis=axis, keepdims=keep, dtype=x.dtype), _same
+    )
 
 
 @operator("ReduceMean")
@@ -57,7 +60,9 @@ def reduce_mean(attributes: Attributes, inputs: Inputs) -> Outputs:
 @operator("ReduceProd")
 def reduce_prod(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Product."""
-    return _reduction(attributes, inputs, lambda x, axis, keep: x.prod(axis=axis, keepdims=keep, dtype=x.dtype), _same)
+    return _reduction(
+        attributes, inputs, lambda x, axis, keep: x.prod(axis=axis, keepdims=keep, dtype=x.dtype), _same
+    )
 
 
 @operator("ReduceMax")
@@ -93,7 +98,9 @@ def _limit(x: Array, lowest: bool) -> float:
 @operator("ReduceL1")
 def reduce_l1(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Sum of absolute values."""
-    return _reduction(attributes, inputs, lambda x, axis, keep: np.abs(x).sum(axis=axis, keepdims=keep), np.abs)
+    return _reduction(
+        attributes, inputs, lambda x, axis, keep: np.abs(x).sum(axis=axis, keepdims=keep), np.abs
+    )
 
 
 @operator("ReduceL2")
@@ -109,18 +116,22 @@ def reduce_l2(attributes: Attributes, inputs: Inputs) -> Outputs:
 @operator("ReduceSumSquare")
 def reduce_sum_square(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Sum of squares."""
-    return _reduction(attributes, inputs, lambda x, axis, keep: np.square(x).sum(axis=axis, keepdims=keep), np.square)
+    return _reduction(
+        attributes, inputs, lambda x, axis, keep: np.square(x).sum(axis=axis, keepdims=keep), np.square
+    )
 
 
 @operator("ReduceLogSum")
 def reduce_log_sum(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Logarithm of the sum."""
-    return _reduction(attributes, inputs, lambda x, axis, keep: np.log(x.sum(axis=axis, keepdims=keep)), np.log)
+    return _reduction(
+        attributes, inputs, lambda x, axis, keep: np.log(x.sum(axis=axis, keepdims=keep)), np.log
+    )
 
 
 @operator("ReduceLogSumExp")
 def reduce_log_sum_exp(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Logarithm of the sum of exponentials, shifted by the maximum so that it neither overflows nor vanishes."""
+    """Logarithm of the sum of exponentials, shifted by the maximum so that nothing overflows."""
 
     def reduce(x: Array, axis: tuple[int, ...], keep: bool) -> Array:
         highest = x.max(axis=axis, keepdims=True, initial=-np.inf)
@@ -156,7 +167,7 @@ def arg_min(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("TopK")
 def top_k(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The k largest (or smallest) values along an axis, sorted, and their indices; of equal values the lower index."""
+    """The k largest (or smallest) values along an axis, sorted, and their indices; ties by lower index."""
     x, k = required(inputs, 0, "X"), integers(required(inputs, 1, "K"))[0]
     axis = normalized_axis(int(attributes.get("axis", -1)), x.ndim)
     if attributes.get("largest", 1):
@@ -178,5 +189,5 @@ def cumsum(attributes: Attributes, inputs: Inputs) -> Outputs:
     y = np.cumsum(x, axis=axis, dtype=x.dtype)
     if attributes.get("exclusive", 0):
         lead = (slice(None),) * axis
-        y = np.concatenate([np.zeros_like(y[lead + (slice(0, 1),)]), y[lead + (slice(0, -1),)]], axis)
+        y = np.concatenate([np.zeros_like(y[(*lead, slice(0, 1))]), y[(*lead, slice(0, -1))]], axis)
     return (np.ascontiguousarray(np.flip(y, axis)) if attributes.get("reverse", 0) else y,)

@@ -1,22 +1,23 @@
 """The table of operators, and the few helpers that every family needs.
 
-An operator is a plain function of its ONNX attributes and its inputs in ONNX order; it returns a tuple of outputs.
-Arithmetic is done in the dtype of the inputs, except that 16-bit and narrower floats are computed in float32 and
-rounded once at the end, as real kernels do.
+An operator is a plain function of its ONNX attributes and its inputs in ONNX order; it returns a tuple of
+outputs. Arithmetic is done in the dtype of the inputs, except that 16-bit and narrower floats are computed in
+float32 and rounded once at the end, as real kernels do.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Attributes = Mapping[str, Any]
-Inputs = Sequence[Optional[Array]]
-Outputs = Tuple[Array, ...]
+Inputs = Sequence[Array | None]
+Outputs = tuple[Array, ...]
 Operator = Callable[[Attributes, Inputs], Outputs]
 
 _OPERATORS: dict[str, Operator] = {}
@@ -24,10 +25,18 @@ _DATA_MOVEMENT: set[str] = set()
 _Decorated = TypeVar("_Decorated", bound=Operator)
 
 OUTPUT_COUNT = "output_count"
-"""A hint among the attributes: how many outputs the caller wants, so that costly extra ones are not made for nothing."""
+"""A hint among the attributes: how many outputs the caller wants; costly extra ones are then not made."""
 
 NARROW = frozenset(
-    "float16 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float4_e2m1fn".split()
+    [
+        "float16",
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float4_e2m1fn",
+    ]
 )
 """Names of the floating dtypes that are computed in float32."""
 
@@ -73,7 +82,7 @@ def supported() -> frozenset[str]:
 
 
 def moves_data(op_type: str) -> bool:
-    """Whether an operator only moves values about, so that its result must be equal bit for bit in any framework."""
+    """Whether an operator only moves values, so that its result is bit for bit the same in any framework."""
     return op_type in _DATA_MOVEMENT
 
 
@@ -88,7 +97,7 @@ def is_floating(array: Array) -> bool:
 
 
 def _widened(function: Operator) -> Operator:
-    """Wrap an operator so that narrow floats are computed in float32 and rounded to the first narrow dtype."""
+    """Wrap an operator: narrow floats are computed in float32 and rounded to the first narrow dtype."""
 
     @functools.wraps(function)
     def run(attributes: Attributes, inputs: Inputs) -> Outputs:
@@ -151,5 +160,5 @@ def normalized_axis(axis: int, rank: int) -> int:
 
 
 def channelwise(parameter: Array, rank: int) -> Array:
-    """A vector of one value per channel, shaped ``(C, 1, …)`` to broadcast over ``(N, C, …)`` of the given rank."""
+    """One value per channel, shaped ``(C, 1, …)`` to broadcast over ``(N, C, …)`` of the given rank."""
     return parameter.reshape(parameter.shape + (1,) * (rank - 2))

@@ -1,9 +1,10 @@
-"""Resize and Upsample. Interpolation is separable: one axis after the other, as weights over a few neighbours."""
+"""Resize and Upsample: one axis after the other, as weights over a few neighbours."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ Kernel = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class AxisPlan:
-    """How one axis is resized: input and output size, the scale as given (or size ratio), the region of interest."""
+    """How one axis is resized: input and output size, scale (given or of the sizes), region."""
 
     axis: int
     size: int
@@ -44,7 +45,7 @@ class AxisPlan:
 
 
 def coordinates(plan: AxisPlan, mode: str) -> Array:
-    """Where each output place lies in the input (attribute ``coordinate_transformation_mode``, ONNX Resize-19).
+    """Where each output place lies in the input (``coordinate_transformation_mode`` of ONNX Resize-19).
 
     Raises:
         ValueError: the mode is not one of the standard.
@@ -70,7 +71,7 @@ def coordinates(plan: AxisPlan, mode: str) -> Array:
 
 def linear_kernel(t: Array) -> Array:
     """The triangle of linear interpolation."""
-    return np.clip(1 - np.abs(t), 0, 1)
+    return np.asarray(np.clip(1 - np.abs(t), 0, 1))
 
 
 def cubic_kernel(a: float) -> Kernel:
@@ -100,7 +101,7 @@ def _nearest(x: Array, rule: str) -> Array:
 
 def _neighbours(x: Array, plan: AxisPlan, attributes: Attributes, mode: str) -> tuple[Array, Array]:
     """Input places and their weights for every output place, both ``(out, taps)``; places may lie outside."""
-    reach, kernel = 1, linear_kernel
+    reach, kernel = 1, cast(Kernel, linear_kernel)
     if mode == "cubic":
         reach, kernel = 2, cubic_kernel(float(attributes.get("cubic_coeff_a", -0.75)))
     elif mode != "linear":
@@ -149,15 +150,24 @@ def _weighted(x: Array, places: Array, weights: Array, axis: int) -> Array:
 
 def _plans(attributes: Attributes, inputs: Inputs) -> list[AxisPlan]:
     """What happens to each axis that is resized."""
-    x, roi, scales, sizes = required(inputs, 0, "X"), optional(inputs, 1), optional(inputs, 2), optional(inputs, 3)
+    x, roi, scales, sizes = (
+        required(inputs, 0, "X"),
+        optional(inputs, 1),
+        optional(inputs, 2),
+        optional(inputs, 3),
+    )
     axes = [normalized_axis(axis, x.ndim) for axis in integers(attributes.get("axes"), range(x.ndim))]
     by_size = sizes is not None and sizes.size > 0
     given = sizes if by_size else scales
     if given is None or given.size != len(axes):
         raise ValueError(f"Resize needs scales or sizes for the axes {axes}, found {given!r}")
     lengths = [x.shape[axis] for axis in axes]
-    factors = [float(v) / n for v, n in zip(given, lengths, strict=True)] if by_size else [float(v) for v in given]
-    targets = [int(v) for v in given] if by_size else [int(f * n) for f, n in zip(factors, lengths, strict=True)]
+    factors = (
+        [float(v) / n for v, n in zip(given, lengths, strict=True)] if by_size else [float(v) for v in given]
+    )
+    targets = (
+        [int(v) for v in given] if by_size else [int(f * n) for f, n in zip(factors, lengths, strict=True)]
+    )
     policy = str(attributes.get("keep_aspect_ratio_policy") or "stretch")
     if by_size and policy != "stretch":
         factor = min(factors) if policy == "not_larger" else max(factors)
@@ -179,7 +189,7 @@ def _regions(roi: Array | None, count: int) -> Sequence[tuple[float, float]]:
 
 @operator("Resize")
 def resize(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Resampled along axes by ``scales`` or to ``sizes``: nearest, linear or cubic, with or without antialiasing.
+    """Resampled along axes by ``scales`` or to ``sizes``: nearest, linear or cubic, antialiased or not.
 
     Source: ONNX Resize-19. Integers are interpolated in float64 and rounded.
     """
@@ -198,7 +208,7 @@ def resize(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("Upsample")
 def upsample(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The older form of Resize: nearest or linear, output place y lies at ``y / scale`` (ONNX Upsample-10)."""
+    """The older form of Resize: nearest or linear, place y lies at ``y / scale`` (ONNX Upsample-10)."""
     settings = {
         "mode": str(attributes.get("mode") or "nearest"),
         "coordinate_transformation_mode": "asymmetric",

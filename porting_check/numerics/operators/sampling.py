@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 @operator("GridSample")
 def grid_sample(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """x ``(N, C, *spatial)`` sampled at grid ``(N, *out, dims)``, whose last axis is (x, y, …) in [-1, 1].
+    """X ``(N, C, *spatial)`` sampled at grid ``(N, *out, dims)``, whose last axis is (x, y, …) in [-1, 1].
 
     Modes nearest, linear, cubic (a = -0.75); outside values by ``padding_mode`` zeros, border or reflection.
 
@@ -66,10 +67,12 @@ def _neighbours(where: Array, mode: str) -> tuple[list[Array], list[Array]]:
     return [base + offset for offset in offsets], [kernel(where - base - offset) for offset in offsets]
 
 
-def _gathered(x: Array, places: list[list[Array]], weights: list[list[Array]], padding: str, align: bool) -> Array:
+def _gathered(
+    x: Array, places: list[list[Array]], weights: list[list[Array]], padding: str, align: bool
+) -> Array:
     """The weighted sum over all combinations of neighbours; outside places count nothing under ``zeros``."""
     samples = np.arange(x.shape[0]).reshape((-1,) + (1,) * (places[0][0].ndim - 1))
-    total = np.zeros(places[0][0].shape + (x.shape[1],), np.result_type(x, weights[0][0]))
+    total = np.zeros((*places[0][0].shape, x.shape[1]), np.result_type(x, weights[0][0]))
     for choice in product(*(range(len(taps)) for taps in places)):
         index, weight = [], np.ones_like(weights[0][0])
         for axis, at in enumerate(choice):
@@ -80,5 +83,6 @@ def _gathered(x: Array, places: list[list[Array]], weights: list[list[Array]], p
             place = _inside(place, size, padding, align)
             index.append(np.clip(np.rint(place), 0, size - 1).astype(np.intp))
         # Advanced indices around the channel slice put the channels last.
-        total += x[(samples, slice(None), *index)] * weight[..., None]
+        where: tuple[Any, ...] = (samples, slice(None), *index)
+        total += x[where] * weight[..., None]
     return np.moveaxis(total, -1, 1)

@@ -1,8 +1,8 @@
-"""Operators that move values, or make shapes and constants, and never round: any dtype goes through untouched."""
+"""Operators that move values, or make shapes and constants: any dtype goes through untouched."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -59,7 +59,9 @@ def flatten(attributes: Attributes, inputs: Inputs) -> Outputs:
 def transpose(attributes: Attributes, inputs: Inputs) -> Outputs:
     """Axes in the order ``perm``; reversed when it is absent."""
     perm = attributes.get("perm")
-    return (np.ascontiguousarray(required(inputs, 0, "data").transpose(None if perm is None else integers(perm))),)
+    return (
+        np.ascontiguousarray(required(inputs, 0, "data").transpose(None if perm is None else integers(perm))),
+    )
 
 
 @operator("Squeeze", moves=True)
@@ -83,7 +85,7 @@ def concat(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("Split", moves=True)
 def split(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Pieces along ``axis``: of the sizes in input 1, or ``num_outputs`` equal ones of which the last may be smaller."""
+    """Pieces along ``axis``: sizes from input 1, or ``num_outputs`` equal ones with a smaller last."""
     x, sizes = required(inputs, 0, "input"), optional(inputs, 1)
     axis = normalized_axis(int(attributes.get("axis", 0)), x.ndim)
     given = sizes if sizes is not None else attributes.get("split")
@@ -110,7 +112,8 @@ def slice_operator(attributes: Attributes, inputs: Inputs) -> Outputs:
     where = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = x.shape[axis]
-        # Going backwards, an end at or below -size - 1 means "through the first value", which Python writes None.
+        # Going backwards, an end at or below -size - 1 means "through the first value", which Python writes
+        # None.
         stop = None if step < 0 and end < -size else end
         where[axis] = slice(start, stop, step)
     return (x[tuple(where)],)
@@ -136,7 +139,8 @@ def pad(attributes: Attributes, inputs: Inputs) -> Outputs:
         filler = attributes.get("value", 0) if value is None else value.reshape(())
         extra["constant_values"] = np.asarray(filler, x.dtype)
     x = _cropped(x, pairs)
-    return (np.pad(x, grown, mode=mode, **extra) if any(map(any, grown)) else x,)
+    padded: Array = np.pad(x, grown, mode=cast(Any, mode), **extra)
+    return (padded,)
 
 
 def _cropped(x: Array, pairs: list[tuple[int, int]]) -> Array:
@@ -180,7 +184,9 @@ def constant(attributes: Attributes, inputs: Inputs) -> Outputs:
         for key in (name, name + "s"):
             if attributes.get(key) is not None:
                 return (np.asarray(attributes[key], dtype),)
-    raise ValueError(f"Constant has the attributes {sorted(attributes)}, expected value, value_float(s) or value_int(s)")
+    raise ValueError(
+        f"Constant has the attributes {sorted(attributes)}, expected value, value_float(s) or value_int(s)"
+    )
 
 
 @operator("ConstantOfShape", moves=True)
@@ -193,7 +199,9 @@ def constant_of_shape(attributes: Attributes, inputs: Inputs) -> Outputs:
 @operator("Range", exact=True)
 def range_operator(attributes: Attributes, inputs: Inputs) -> Outputs:
     """From start, below limit, by delta."""
-    start, limit, delta = (required(inputs, i, n).reshape(()) for i, n in enumerate(("start", "limit", "delta")))
+    start, limit, delta = (
+        required(inputs, i, n).reshape(()) for i, n in enumerate(("start", "limit", "delta"))
+    )
     count = max(int(np.ceil((limit.astype(np.float64) - start) / delta)), 0)
     return (np.asarray(start + np.arange(count).astype(start.dtype) * delta, start.dtype),)
 
@@ -216,7 +224,7 @@ def trilu(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("DepthToSpace", moves=True)
 def depth_to_space(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Blocks of channels become blocks of pixels: mode DCR (depth first) or CRD (column first, pixel shuffle)."""
+    """Blocks of channels become blocks of pixels: mode DCR (depth first) or CRD (pixel shuffle)."""
     x, block = required(inputs, 0, "input"), int(attributes["blocksize"])
     n, c, h, w = x.shape
     if c % block**2:
@@ -230,7 +238,7 @@ def depth_to_space(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 @operator("SpaceToDepth", moves=True)
 def space_to_depth(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Blocks of pixels become channels: mode DCR (the default) is the inverse of DepthToSpace DCR, CRD of CRD."""
+    """Blocks of pixels become channels: the inverse of DepthToSpace of the same mode (DCR)."""
     x, block = required(inputs, 0, "input"), int(attributes["blocksize"])
     n, c, h, w = x.shape
     parts = x.reshape(n, c, h // block, block, w // block, block)

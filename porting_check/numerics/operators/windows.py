@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -15,7 +15,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of one call lie: per spatial axis the kernel, stride, dilation, pads and number of windows."""
+    """Where windows lie: per spatial axis the kernel, stride, dilation, pads and number of windows."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -33,11 +33,14 @@ class Windows:
         )
 
 
-def resolve(attributes: Attributes, sizes: Sequence[int], kernel: Sequence[int], ceil_mode: bool = False) -> Windows:
+def resolve(
+    attributes: Attributes, sizes: Sequence[int], kernel: Sequence[int], ceil_mode: bool = False
+) -> Windows:
     """The windows that ONNX attributes mean for an input of the given spatial sizes.
 
     Args:
-        attributes: ``strides``, ``dilations``, ``pads`` (all begins, then all ends; negative crops), ``auto_pad``.
+        attributes: ``strides``, ``dilations``, ``pads`` (all begins, then all ends; negative crops),
+            ``auto_pad``.
         sizes: spatial sizes of the input.
         kernel: spatial sizes of the kernel.
         ceil_mode: a last window may hang over, if it starts inside the input or its begin padding.
@@ -52,7 +55,9 @@ def resolve(attributes: Attributes, sizes: Sequence[int], kernel: Sequence[int],
     dilations = integers(attributes.get("dilations"), (1,) * rank)
     auto_pad = str(attributes.get("auto_pad") or "NOTSET")
     if not len(kernel) == len(strides) == len(dilations) == rank:
-        raise ValueError(f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}: expected {rank} of each")
+        raise ValueError(
+            f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}: expected {rank} of each"
+        )
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         pads = _same(sizes, extents, strides, upper=auto_pad == "SAME_UPPER")
@@ -67,12 +72,14 @@ def explicit_pads(attributes: Attributes, rank: int) -> Pairs:
     """The attribute ``pads`` as one (begin, end) pair per axis; zeros when it is absent."""
     pads = integers(attributes.get("pads"), (0,) * (2 * rank))
     if len(pads) != 2 * rank:
-        raise ValueError(f"pads {pads} has {len(pads)} values, expected {2 * rank}: all begins, then all ends")
+        raise ValueError(
+            f"pads {pads} has {len(pads)} values, expected {2 * rank}: all begins, then all ends"
+        )
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
 def _same(sizes: Sequence[int], extents: Sequence[int], strides: Sequence[int], upper: bool) -> Pairs:
-    """The pads of SAME: ceil(size / stride) outputs, the odd pixel at the end (upper) or at the begin (lower)."""
+    """The pads of SAME: ceil(size / stride) outputs, the odd pixel at the end (upper) or begin (lower)."""
     pads = []
     for size, extent, stride in zip(sizes, extents, strides, strict=True):
         total = max((-(-size // stride) - 1) * stride + extent - size, 0)
@@ -94,7 +101,7 @@ def _count(size: int, extent: int, stride: int, pads: tuple[int, int], ceil_mode
 
 
 def padded(x: Array, pads: Pairs, value: float = 0.0) -> Array:
-    """``x`` with its last axes padded by a constant; negative pads crop. Returns ``x`` itself when nothing is to do."""
+    """``x`` with its last axes padded by a constant; negative pads crop. May return ``x`` itself."""
     if not any(begin or end for begin, end in pads):
         return x
     lead = x.ndim - len(pads)
@@ -105,10 +112,9 @@ def padded(x: Array, pads: Pairs, value: float = 0.0) -> Array:
     target, source = [slice(None)] * x.ndim, [slice(None)] * x.ndim
     for axis, (begin, end) in enumerate(pads, lead):
         # Only the margins are filled, axis by axis, so that the inside is written once.
-        size = out.shape[axis]
-        low, high = min(max(begin, 0), size), max(size - max(end, 0), 0)
-        for margin in (slice(0, low), slice(max(high, low), size)):
-            out[tuple(target[:axis]) + (margin,)] = value
+        low, high = min(max(begin, 0), out.shape[axis]), max(out.shape[axis] - max(end, 0), 0)
+        for margin in (slice(0, low), slice(max(high, low), None)):
+            out[(*tuple(target[:axis]), margin)] = value
         target[axis] = slice(low, max(high, low))
         start = max(-begin, 0)
         source[axis] = slice(start, start + max(high - low, 0))
@@ -130,5 +136,7 @@ def tap(offsets: Sequence[int], windows: Windows) -> tuple[slice, ...]:
     """The slices that pick, for one kernel tap, the input value under each window."""
     return tuple(
         slice(offset * d, offset * d + (count - 1) * s + 1 if count else offset * d, s)
-        for offset, d, s, count in zip(offsets, windows.dilations, windows.strides, windows.counts, strict=True)
+        for offset, d, s, count in zip(
+            offsets, windows.dilations, windows.strides, windows.counts, strict=True
+        )
     )

@@ -20,7 +20,12 @@ from porting_check.neutral.trace import Checks, Environment, MemorySink, Port, R
 from porting_check.neutral.tracefile import TraceWriter, load_trace
 
 ENVIRONMENT = Environment("numpy", {"numpy": np.__version__}, modes={"x64": "off"})
-NODE = Node("Relu", ("x",), ("y",), {"alpha": 0.1, "axes": (1, 2), "value": np.arange(3), "mode": "a", "nan": float("nan")})
+NODE = Node(
+    "Relu",
+    ("x",),
+    ("y",),
+    {"alpha": 0.1, "axes": (1, 2), "value": np.arange(3), "mode": "a", "nan": float("nan")},
+)
 DTYPES = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 DTYPES += ["float16", "float32", "float64", "complex64", "complex128"]
 
@@ -51,7 +56,11 @@ def lines_of(path):
 @given(data=st.data())
 def test_any_tensor_comes_back_bit_for_bit(tmp_path_factory, data):
     dtype = data.draw(st.sampled_from(DTYPES))
-    arrays = data.draw(st.lists(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)), min_size=1, max_size=3))
+    arrays = data.draw(
+        st.lists(
+            hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)), min_size=1, max_size=3
+        )
+    )
     path = write(tmp_path_factory.mktemp("t") / "a.trace", arrays, shard_bytes=16)
     trace = load_trace(str(path), verify=True)
     for index, array in enumerate(arrays):
@@ -76,7 +85,12 @@ def test_the_records_come_back(tmp_path):
     expected = sink.trace("model", ENVIRONMENT)
     assert [r.id for r in trace.records] == ["layer0", "layer1#1"]
     for found, wanted in zip(trace.records, expected.records):
-        assert (found.name, found.inputs, found.outputs, str(found.nodes[0])) == (wanted.name, wanted.inputs, wanted.outputs, str(NODE))
+        assert (found.name, found.inputs, found.outputs, str(found.nodes[0])) == (
+            wanted.name,
+            wanted.inputs,
+            wanted.outputs,
+            str(NODE),
+        )
         assert found.nodes[0].attributes["axes"] == (1, 2)
         np.testing.assert_array_equal(found.nodes[0].attributes["value"], np.arange(3))
         assert found.constants["empty"].shape == (0, 2)
@@ -139,7 +153,9 @@ def rewrite(path, change):
     (path / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "values-00000.safetensors/../x", "index.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "values-00000.safetensors/../x", "index.jsonl"]
+)
 def test_a_path_outside_the_folder_is_refused(tmp_path, name):
     path = write(tmp_path / "a.trace", [np.zeros(2)])
     rewrite(path, lambda line: {**line, "shard": name} if "shard" in line else line)
@@ -177,7 +193,16 @@ def test_hostile_headers_are_refused(tmp_path, entry):
         tensorfile.read_header(str(file))
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 7, struct.pack("<Q", 2**63) + b"{}", struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 3) + b"{x}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 7,
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 3) + b"{x}",
+    ],
+)
 def test_files_that_are_no_safetensors_are_refused(tmp_path, content):
     file = tmp_path / "x.safetensors"
     file.write_bytes(content)
@@ -185,7 +210,17 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path, content):
         tensorfile.read_header(str(file))
 
 
-@pytest.mark.parametrize("line", ["[1, 2]\n", "{nonsense\n", '"text"\n', '{"record": 3}\n', '{"record": {"name": 1}}\n', "[" * 100000 + "\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[1, 2]\n",
+        "{nonsense\n",
+        '"text"\n',
+        '{"record": 3}\n',
+        '{"record": {"name": 1}}\n',
+        "[" * 100000 + "\n",
+    ],
+)
 def test_lines_of_another_form_are_refused(tmp_path, line):
     path = write(tmp_path / "a.trace", [np.zeros(2)])
     lines = lines_of(path)

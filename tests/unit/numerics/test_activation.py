@@ -56,17 +56,20 @@ def test_gelu_by_tanh_selu_and_soft_shrink_are_those_of_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op_type", "attributes"), [("Sigmoid", {}), ("Softplus", {}), ("Gelu", {}), ("Gelu", {"approximate": "tanh"}), ("Swish", {})]
+    ("op_type", "attributes"),
+    [("Sigmoid", {}), ("Softplus", {}), ("Gelu", {}), ("Gelu", {"approximate": "tanh"}), ("Swish", {})],
 )
 def test_tails_keep_their_relative_precision(op_type: str, attributes: dict[str, str]) -> None:
-    """The negative tail is where 1 + erf, 1 + tanh and 1 + exp lose all digits when written as in the text book."""
+    """The negative tail is where 1 + erf, 1 + tanh and 1 + exp lose all digits."""
     mpmath = pytest.importorskip("mpmath")
     exact = {
         "Sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
         "Softplus": lambda x: mpmath.log(1 + mpmath.exp(x)),
         "Swish": lambda x: x / (1 + mpmath.exp(-x)),
         "Gelu": lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
-        "tanh": lambda x: x * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf(0.044715) * x**3))) / 2,
+        "tanh": lambda x: (
+            x * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf(0.044715) * x**3))) / 2
+        ),
     }[attributes.get("approximate", op_type)]
     x = np.array([-30.0, -12.5, -5.0, -1.0, -1e-3, 1e-3, 2.0, 8.0, 40.0, 700.0])
     (found,) = run(op_type, [x], **attributes)
@@ -75,15 +78,21 @@ def test_tails_keep_their_relative_precision(op_type: str, attributes: dict[str,
     np.testing.assert_allclose(found, expected, rtol=2e-13, atol=1e-300)
 
 
-@pytest.mark.parametrize("op_type", ["Sigmoid", "Softplus", "Gelu", "Swish", "Tanh", "Mish", "Elu", "Softmax"])
+@pytest.mark.parametrize(
+    "op_type", ["Sigmoid", "Softplus", "Gelu", "Swish", "Tanh", "Mish", "Elu", "Softmax"]
+)
 def test_huge_arguments_neither_overflow_nor_become_nan(op_type: str) -> None:
     (found,) = run(op_type, [np.array([-1e6, -1e3, 0.0, 1e3, 1e6])])
     assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("op_type", ["Relu", "Sigmoid", "Gelu", "Clip", "LeakyRelu", "HardSwish", "Elu", "Softplus"])
+@pytest.mark.parametrize(
+    "op_type", ["Relu", "Sigmoid", "Gelu", "Clip", "LeakyRelu", "HardSwish", "Elu", "Softplus"]
+)
 def test_nan_goes_through(op_type: str) -> None:
-    assert np.isnan(run(op_type, [np.array([np.nan]), *([np.array(-1.0), np.array(1.0)] if op_type == "Clip" else [])])[0])
+    assert np.isnan(
+        run(op_type, [np.array([np.nan]), *([np.array(-1.0), np.array(1.0)] if op_type == "Clip" else [])])[0]
+    )
 
 
 @FEW

@@ -18,11 +18,17 @@ def tensors(seed: int, heads: int, groups: int) -> tuple[np.ndarray, ...]:
     """Query, key and value with lengths, sizes and heads that all differ."""
     rng = np.random.default_rng(seed)
     queries, keys = int(rng.integers(1, 6)), int(rng.integers(1, 8))
-    return tuple(rng.standard_normal((2, *s)) for s in ((heads, queries, 4), (groups, keys, 4), (groups, keys, 3)))
+    return tuple(
+        rng.standard_normal((2, *s)) for s in ((heads, queries, 4), (groups, keys, 4), (groups, keys, 3))
+    )
 
 
 @FEW
-@given(seeds, st.sampled_from([(1, 1), (3, 3), (4, 2), (6, 1)]), st.sampled_from(["none", "bool", "float", "causal"]))
+@given(
+    seeds,
+    st.sampled_from([(1, 1), (3, 3), (4, 2), (6, 1)]),
+    st.sampled_from(["none", "bool", "float", "causal"]),
+)
 def test_attention_is_that_of_torch(seed: int, heads: tuple[int, int], mask: str) -> None:
     q, k, v = tensors(seed, *heads)
     rng = np.random.default_rng(seed + 1)

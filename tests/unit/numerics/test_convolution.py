@@ -38,14 +38,18 @@ def test_conv_is_that_of_torch(configuration: dict[str, int]) -> None:
     rng, rank, groups = np.random.default_rng(c["seed"]), c["rank"], c["groups"]
     kernel, strides = drawn(rng, rank, 1, 4), drawn(rng, rank, 1, 3)
     dilations, begins, ends = drawn(rng, rank, 1, 2), drawn(rng, rank, 0, 3), drawn(rng, rank, 0, 3)
-    spatial = tuple((k - 1) * d + 1 + int(extra) for k, d, extra in zip(kernel, dilations, rng.integers(0, 6, rank)))
+    spatial = tuple(
+        (k - 1) * d + 1 + int(extra) for k, d, extra in zip(kernel, dilations, rng.integers(0, 6, rank))
+    )
     x = rng.standard_normal((c["batch"], c["inputs"] * groups, *spatial))
     w = rng.standard_normal((c["outputs"] * groups, c["inputs"], *kernel))
     b = rng.standard_normal(len(w)) if c["bias"] else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "BLOCK", c["block"])
         patch.setattr(convolution, "CACHED", c["block"])
-        (found,) = run("Conv", [x, w, b], strides=strides, dilations=dilations, pads=begins + ends, group=groups)
+        (found,) = run(
+            "Conv", [x, w, b], strides=strides, dilations=dilations, pads=begins + ends, group=groups
+        )
     widths = [amount for pair in zip(reversed(begins), reversed(ends)) for amount in pair]
     convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[rank - 1]
     padded = functional.pad(torch.from_numpy(x), widths)
@@ -65,19 +69,33 @@ def test_conv_transpose_is_that_of_torch(configuration: dict[str, int]) -> None:
     w = rng.standard_normal((c["inputs"] * groups, c["outputs"], *kernel))
     b = rng.standard_normal(c["outputs"] * groups) if c["bias"] else None
     (found,) = run(
-        "ConvTranspose", [x, w, b], strides=strides, dilations=dilations, pads=crops * 2, group=groups, output_padding=extra
+        "ConvTranspose",
+        [x, w, b],
+        strides=strides,
+        dilations=dilations,
+        pads=crops * 2,
+        group=groups,
+        output_padding=extra,
     )
-    convolve = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[rank - 1]
+    convolve = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[
+        rank - 1
+    ]
     bias = None if b is None else torch.from_numpy(b)
-    expected = convolve(torch.from_numpy(x), torch.from_numpy(w), bias, strides, crops, extra, groups, dilations)
+    expected = convolve(
+        torch.from_numpy(x), torch.from_numpy(w), bias, strides, crops, extra, groups, dilations
+    )
     assert_close(found, expected)
 
 
 @FEW
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.sampled_from([-1, 1]))
-def test_same_padding_of_conv_has_the_odd_pixel_on_the_named_side(n: int, k: int, s: int, d: int, side: int) -> None:
+def test_same_padding_of_conv_has_the_odd_pixel_on_the_named_side(
+    n: int, k: int, s: int, d: int, side: int
+) -> None:
     x, w = np.arange(1.0, n + 1).reshape(1, 1, n), np.arange(1.0, k + 1).reshape(1, 1, k)
-    (found,) = run("Conv", [x, w], auto_pad="SAME_UPPER" if side > 0 else "SAME_LOWER", strides=(s,), dilations=(d,))
+    (found,) = run(
+        "Conv", [x, w], auto_pad="SAME_UPPER" if side > 0 else "SAME_LOWER", strides=(s,), dilations=(d,)
+    )
     total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
     begin, end = (total // 2, total - total // 2)[::side]
     (explicit,) = run("Conv", [x, w], pads=(begin, end), strides=(s,), dilations=(d,))
@@ -110,9 +128,13 @@ def test_output_shape_of_conv_transpose_divides_the_surplus() -> None:
 def test_negative_pads_crop_a_conv_and_extend_a_conv_transpose() -> None:
     x, w = np.arange(1.0, 8).reshape(1, 1, 7), np.array([[[1.0, 10.0, 100.0]]])
     np.testing.assert_array_equal(run("Conv", [x, w], pads=(-1, -2))[0], run("Conv", [x[:, :, 1:-2], w])[0])
-    np.testing.assert_array_equal(run("Conv", [x, w], pads=(2, -2))[0], run("Conv", [x[:, :, :-2], w], pads=(2, 0))[0])
+    np.testing.assert_array_equal(
+        run("Conv", [x, w], pads=(2, -2))[0], run("Conv", [x[:, :, :-2], w], pads=(2, 0))[0]
+    )
     full = run("ConvTranspose", [x, w])[0]
-    np.testing.assert_array_equal(run("ConvTranspose", [x, w], pads=(-1, -2))[0], np.pad(full, ((0, 0), (0, 0), (1, 2))))
+    np.testing.assert_array_equal(
+        run("ConvTranspose", [x, w], pads=(-1, -2))[0], np.pad(full, ((0, 0), (0, 0), (1, 2)))
+    )
 
 
 def test_small_integers_convolve_exactly_and_batches_do_not_mix() -> None:

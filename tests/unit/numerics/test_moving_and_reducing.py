@@ -15,7 +15,16 @@ from tests.unit.numerics.close import FEW, run
 
 torch = pytest.importorskip("torch")
 seeds = st.integers(0, 2**31)
-DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, np.int64, np.uint8, bool, np.complex64]
+DTYPES = [
+    np.float32,
+    np.float16,
+    ml_dtypes.bfloat16,
+    ml_dtypes.float8_e4m3fn,
+    np.int64,
+    np.uint8,
+    bool,
+    np.complex64,
+]
 
 INDEX = np.array([1, 0])
 MOVES = {
@@ -93,13 +102,17 @@ def test_scatter_elements_is_that_of_torch(seed: int, reduction: str, axis: int)
     x = rng.standard_normal((3, 4, 5))
     sizes = [3, 4, 5]
     sizes[axis] = 3
-    indices = np.argsort(rng.random(sizes[:axis] + [x.shape[axis]] + sizes[axis:][1:]), axis)  # no duplicates
+    indices = np.argsort(rng.random([*sizes[:axis], x.shape[axis], *sizes[axis:][1:]]), axis)  # no duplicates
     indices = np.take(indices, np.arange(3), axis)
     updates = rng.standard_normal(indices.shape)
     (found,) = run("ScatterElements", [x, indices, updates], axis=axis, reduction=reduction)
     names = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
     arguments = (torch.from_numpy(x), axis, torch.from_numpy(indices), torch.from_numpy(updates))
-    expected = torch.scatter(*arguments) if reduction == "none" else torch.scatter_reduce(*arguments, names[reduction])
+    expected = (
+        torch.scatter(*arguments)
+        if reduction == "none"
+        else torch.scatter_reduce(*arguments, names[reduction])
+    )
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-15)
 
 
@@ -112,7 +125,11 @@ def test_an_index_out_of_range_has_no_truth(op_type: str) -> None:
 
 
 @FEW
-@given(seeds, st.sampled_from(["ReduceLogSumExp", "ReduceL2", "ReduceMean", "ReduceMax", "ReduceProd"]), st.booleans())
+@given(
+    seeds,
+    st.sampled_from(["ReduceLogSumExp", "ReduceL2", "ReduceMean", "ReduceMax", "ReduceProd"]),
+    st.booleans(),
+)
 def test_reductions_are_those_of_torch(seed: int, op_type: str, keep: bool) -> None:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((2, 3, 4)) * 300
@@ -139,10 +156,16 @@ def test_no_axes_means_all_of_them_or_none() -> None:
 def test_division_of_integers_truncates_and_mod_knows_both_signs() -> None:
     a, b = np.array([-7, 7, -7, 7, 6]), np.array([3, -3, -3, 3, -3])
     np.testing.assert_array_equal(run("Div", [a, b])[0], [-2, -2, 2, 2, -2])
-    np.testing.assert_array_equal(run("Mod", [a, b])[0], torch.remainder(torch.from_numpy(a), torch.from_numpy(b)))
-    np.testing.assert_array_equal(run("Mod", [a, b], fmod=1)[0], torch.fmod(torch.from_numpy(a), torch.from_numpy(b)))
+    np.testing.assert_array_equal(
+        run("Mod", [a, b])[0], torch.remainder(torch.from_numpy(a), torch.from_numpy(b))
+    )
+    np.testing.assert_array_equal(
+        run("Mod", [a, b], fmod=1)[0], torch.fmod(torch.from_numpy(a), torch.from_numpy(b))
+    )
     floats = np.array([-7.5, 7.5]), np.array([2.0, -2.0])
-    np.testing.assert_array_equal(run("Mod", list(floats))[0], torch.remainder(*map(torch.from_numpy, floats)))
+    np.testing.assert_array_equal(
+        run("Mod", list(floats))[0], torch.remainder(*map(torch.from_numpy, floats))
+    )
 
 
 def test_rounding_is_half_to_even() -> None:
@@ -150,7 +173,12 @@ def test_rounding_is_half_to_even() -> None:
 
 
 @FEW
-@given(seeds, st.sampled_from(["ij,jk->ik", "bij,bkj->bik", "bhqd,bhkd->bhqk", "...ij,j->...i", "ii->i", "ij->", "abc,cd,de->abe"]))
+@given(
+    seeds,
+    st.sampled_from(
+        ["ij,jk->ik", "bij,bkj->bik", "bhqd,bhkd->bhqk", "...ij,j->...i", "ii->i", "ij->", "abc,cd,de->abe"]
+    ),
+)
 def test_einsum_is_that_of_torch(seed: int, equation: str) -> None:
     rng = np.random.default_rng(seed)
     sizes = {letter: int(rng.integers(1, 5)) for letter in "abcdehijkq"}
@@ -158,9 +186,13 @@ def test_einsum_is_that_of_torch(seed: int, equation: str) -> None:
     operands = []
     for term in equation.split("->")[0].split(","):
         shape = lead if term.startswith("...") else ()
-        operands.append(rng.standard_normal(shape + tuple(sizes[letter] for letter in term.replace("...", ""))))
+        operands.append(
+            rng.standard_normal(shape + tuple(sizes[letter] for letter in term.replace("...", "")))
+        )
     expected = torch.einsum(equation, *map(torch.from_numpy, operands)).numpy()
-    np.testing.assert_allclose(run("Einsum", operands, equation=equation)[0], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        run("Einsum", operands, equation=equation)[0], expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_gemm_scales_transposes_and_broadcasts() -> None:
@@ -179,14 +211,15 @@ def test_dropout_in_training_mode_is_refused() -> None:
 
 def test_the_operators_the_project_promises_are_all_here() -> None:
     promised = """Conv ConvTranspose MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool
-    AdaptiveAveragePool AdaptiveMaxPool Gemm MatMul Einsum BatchNormalization LayerNormalization GroupNormalization
-    InstanceNormalization RMSNormalization LRN LpNormalization MeanVarianceNormalization Relu LeakyRelu PRelu Elu Selu
-    Celu Gelu HardSigmoid HardSwish Sigmoid Softplus Softsign Swish Mish Tanh ThresholdedRelu Softmax LogSoftmax Hardmax
-    Shrink Clip Erf Add Sub Mul Div Pow Mod Max Min Mean Sum Abs Neg Exp Log Sqrt Reciprocal Floor Ceil Round Sign Sin
-    Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh And Or Not Xor Equal Less LessOrEqual Greater GreaterOrEqual Where
-    Cast IsNaN IsInf ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
-    ReduceSumSquare ArgMax ArgMin TopK CumSum Identity Dropout Reshape Flatten Transpose Squeeze Unsqueeze Concat Split
-    Slice Pad Expand Tile Shape Size Gather GatherElements GatherND ScatterND ScatterElements Constant ConstantOfShape
-    Range OneHot DepthToSpace SpaceToDepth Trilu EyeLike NonZero Resize Upsample GridSample LSTM GRU RNN Attention
-    RotaryEmbedding""".split()
-    assert set(promised) <= supported()
+    AdaptiveAveragePool AdaptiveMaxPool Gemm MatMul Einsum BatchNormalization LayerNormalization
+    GroupNormalization InstanceNormalization RMSNormalization LRN LpNormalization MeanVarianceNormalization
+    Relu LeakyRelu PRelu Elu Selu Celu Gelu HardSigmoid HardSwish Sigmoid Softplus Softsign Swish Mish Tanh
+    ThresholdedRelu Softmax LogSoftmax Hardmax Shrink Clip Erf Add Sub Mul Div Pow Mod Max Min Mean Sum Abs
+    Neg Exp Log Sqrt Reciprocal Floor Ceil Round Sign Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh
+    And Or Not Xor Equal Less LessOrEqual Greater GreaterOrEqual Where Cast IsNaN IsInf ReduceSum ReduceMean
+    ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare ArgMax
+    ArgMin TopK CumSum Identity Dropout Reshape Flatten Transpose Squeeze Unsqueeze Concat Split Slice Pad Expand Tile
+    Shape Size Gather GatherElements GatherND ScatterND ScatterElements Constant ConstantOfShape Range OneHot
+    DepthToSpace SpaceToDepth Trilu EyeLike NonZero Resize Upsample GridSample LSTM GRU RNN Attention
+    RotaryEmbedding"""
+    assert set(promised.split()) <= supported()

@@ -31,7 +31,14 @@ def test_max_pool_and_its_indices_are_those_of_torch(seed: int, rank: int, ceil_
     dilations = tuple(int(v) for v in rng.integers(1, 3, rank))
     x = rng.standard_normal((2, 3, *sizes))
     found, indices = run(
-        "MaxPool", [x], 2, kernel_shape=kernel, strides=strides, pads=pads * 2, dilations=dilations, ceil_mode=int(ceil_mode)
+        "MaxPool",
+        [x],
+        2,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=pads * 2,
+        dilations=dilations,
+        ceil_mode=int(ceil_mode),
     )
     pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[rank - 1]
     expected, places = pool(torch.from_numpy(x), kernel, strides, pads, dilations, ceil_mode, True)
@@ -61,9 +68,14 @@ def test_adaptive_pools_have_the_bins_of_torch(seed: int, rank: int) -> None:
     rng = np.random.default_rng(seed)
     sizes, bins = rng.integers(1, 12, rank), tuple(int(v) for v in rng.integers(1, 9, rank))
     x = rng.standard_normal((2, 3, *sizes))
-    names = [(f"adaptive_{kind}_pool{rank}d", op) for kind, op in (("avg", "AdaptiveAveragePool"), ("max", "AdaptiveMaxPool"))]
+    names = [
+        (f"adaptive_{kind}_pool{rank}d", op)
+        for kind, op in (("avg", "AdaptiveAveragePool"), ("max", "AdaptiveMaxPool"))
+    ]
     for name, op_type in names:
-        assert_close(run(op_type, [x], output_size=bins)[0], getattr(functional, name)(torch.from_numpy(x), bins))
+        assert_close(
+            run(op_type, [x], output_size=bins)[0], getattr(functional, name)(torch.from_numpy(x), bins)
+        )
 
 
 def test_adaptive_pool_keeps_an_axis_of_size_zero_or_minus_one_and_takes_one_size_for_all() -> None:

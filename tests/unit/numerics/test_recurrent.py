@@ -14,7 +14,9 @@ torch = pytest.importorskip("torch")
 GATES = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
 """Place of each ONNX gate among torch's: z r h of r z n, i o f c of i f g o."""
 
-shapes = st.tuples(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
+shapes = st.tuples(
+    st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)
+)
 
 
 def gates(array: np.ndarray, op_type: str) -> np.ndarray:
@@ -40,14 +42,17 @@ def test_recurrent_layers_are_those_of_torch(
     bias = np.concatenate([parameter("bias_ih"), parameter("bias_hh")], axis=1)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((steps, batch, inputs))
-    states = [rng.standard_normal((len(suffixes), batch, hidden)) for _ in range(2 if op_type == "LSTM" else 1)]
+    states = [
+        rng.standard_normal((len(suffixes), batch, hidden)) for _ in range(2 if op_type == "LSTM" else 1)
+    ]
     h0 = tuple(map(torch.from_numpy, states)) if op_type == "LSTM" else torch.from_numpy(states[0])
     y, last = layer(torch.from_numpy(x), h0 if initial else None)
     given_states = states if initial else [None] * len(states)
     if batch_first:
         x, given_states = x.swapaxes(0, 1), [None if s is None else s.swapaxes(0, 1) for s in given_states]
     found = run(
-        op_type, [x, w, r, bias, None, *given_states], 1 + len(states), hidden_size=hidden, layout=int(batch_first),
+        op_type, [x, w, r, bias, None, *given_states], 1 + len(states), hidden_size=hidden,
+        layout=int(batch_first),
         direction="bidirectional" if bidirectional else "forward", linear_before_reset=1,
     )  # fmt: skip
     expected = y.detach().numpy().reshape(steps, batch, len(suffixes), hidden)
@@ -59,7 +64,9 @@ def test_recurrent_layers_are_those_of_torch(
 
 @FEW
 @given(shapes, st.sampled_from(["RNN", "GRU", "LSTM"]), st.sampled_from(["forward", "reverse"]))
-def test_sequence_lengths_end_each_sample_on_its_own(shape: tuple[int, ...], op_type: str, direction: str) -> None:
+def test_sequence_lengths_end_each_sample_on_its_own(
+    shape: tuple[int, ...], op_type: str, direction: str
+) -> None:
     seed, steps, batch, inputs, hidden = shape
     rng = np.random.default_rng(seed)
     count = len(GATES[op_type])
@@ -80,9 +87,17 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def test_lstm_peepholes_clip_and_activations_follow_the_equations() -> None:
     rng = np.random.default_rng(3)
-    x, w, r = rng.standard_normal((5, 2, 3)), 3 * rng.standard_normal((1, 16, 3)), rng.standard_normal((1, 16, 4))
+    x, w, r = (
+        rng.standard_normal((5, 2, 3)),
+        3 * rng.standard_normal((1, 16, 3)),
+        rng.standard_normal((1, 16, 4)),
+    )
     b, p = rng.standard_normal((1, 32)), rng.standard_normal((1, 12))
-    attributes = {"activations": ("Sigmoid", "Softsign", "Affine"), "activation_alpha": (0.0, 0.0, 0.5), "clip": 1.5}
+    attributes = {
+        "activations": ("Sigmoid", "Softsign", "Affine"),
+        "activation_alpha": (0.0, 0.0, 0.5),
+        "clip": 1.5,
+    }
     y = run("LSTM", [x, w, r, b, None, None, None, p], 1, hidden_size=4, **attributes)[0]
     h = c = np.zeros((2, 4))
     for step in range(5):

@@ -17,7 +17,9 @@ seeds = st.integers(0, 2**31)
 def image(seed: int, rank: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """A random input and a random target size."""
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((2, 3, *rng.integers(2, 9, rank))), tuple(int(v) for v in rng.integers(2, 14, rank))
+    return rng.standard_normal((2, 3, *rng.integers(2, 9, rank))), tuple(
+        int(v) for v in rng.integers(2, 14, rank)
+    )
 
 
 def resized(x: np.ndarray, sizes: tuple[int, ...], **attributes: object) -> np.ndarray:
@@ -40,7 +42,9 @@ def test_cubic_resize_is_that_of_torch(seed: int, align: bool) -> None:
     x, sizes = image(seed, 2)
     mode = "align_corners" if align else "half_pixel"
     found = resized(x, sizes, mode="cubic", coordinate_transformation_mode=mode)
-    assert_close(found, functional.interpolate(torch.from_numpy(x), sizes, mode="bicubic", align_corners=align), 1e-11)
+    assert_close(
+        found, functional.interpolate(torch.from_numpy(x), sizes, mode="bicubic", align_corners=align), 1e-11
+    )
 
 
 @FEW
@@ -58,21 +62,34 @@ def test_antialiased_resize_is_that_of_torch(seed: int, mode: str) -> None:
 def test_both_nearest_rules_of_torch_exist(seed: int, rank: int, exact: bool) -> None:
     x, sizes = image(seed, rank)
     attributes = ("half_pixel", "round_prefer_ceil") if exact else ("asymmetric", "floor")
-    found = resized(x, sizes, mode="nearest", coordinate_transformation_mode=attributes[0], nearest_mode=attributes[1])
-    expected = functional.interpolate(torch.from_numpy(x), sizes, mode="nearest-exact" if exact else "nearest").numpy()
-    # torch computes places in float32, so a tie may fall either way; a different place must be a neighbouring one.
+    found = resized(
+        x, sizes, mode="nearest", coordinate_transformation_mode=attributes[0], nearest_mode=attributes[1]
+    )
+    expected = functional.interpolate(
+        torch.from_numpy(x), sizes, mode="nearest-exact" if exact else "nearest"
+    ).numpy()
+    # torch computes places in float32, so a tie may fall either way; a different place must be a neighbouring
+    # one.
     agree = (found == expected).all(axis=(0, 1))
     assert agree.mean() > 0.7 if exact else agree.all()
 
 
 @FEW
 @given(seeds, st.floats(0.3, 3.0), st.floats(0.3, 3.0))
-def test_resize_by_scales_uses_the_scale_and_not_the_ratio_of_sizes(seed: int, first: float, second: float) -> None:
+def test_resize_by_scales_uses_the_scale_and_not_the_ratio_of_sizes(
+    seed: int, first: float, second: float
+) -> None:
     x = np.random.default_rng(seed).standard_normal((1, 2, 7, 9))
-    assume((int(first * 7), int(second * 9)) != (7, 9))  # torch copies when no size changes, whatever the scales
+    assume(
+        (int(first * 7), int(second * 9)) != (7, 9)
+    )  # torch copies when no size changes, whatever the scales
     (found,) = run("Resize", [x, None, np.array([1, 1, first, second])], mode="linear")
     torch_scaled = functional.interpolate(
-        torch.from_numpy(x), scale_factor=(first, second), mode="bilinear", align_corners=False, recompute_scale_factor=False
+        torch.from_numpy(x),
+        scale_factor=(first, second),
+        mode="bilinear",
+        align_corners=False,
+        recompute_scale_factor=False,
     )
     assert_close(found, torch_scaled)
 

@@ -70,7 +70,9 @@ def test_a_cast_to_a_narrower_float_does_not_round_but_a_quantisation_and_an_int
         np.testing.assert_array_equal(evaluate_node(Node("Cast", ("x",), ("y",), {"to": target}), [x])[0], x)
     assert evaluate_node(Node("Cast", ("x",), ("y",), {"to": 7}), [x])[0].tolist() == [0, 300]
     eight = evaluate_node(Node("Cast", ("x",), ("y",), {"to": 17}), [x])[0]
-    np.testing.assert_array_equal(eight, x.astype(np.float32).astype(ml_dtypes.float8_e4m3fn).astype(np.float64))
+    np.testing.assert_array_equal(
+        eight, x.astype(np.float32).astype(ml_dtypes.float8_e4m3fn).astype(np.float64)
+    )
     whole = np.array([2**60 + 1])
     assert evaluate_node(Node("Cast", ("x",), ("y",), {"to": 1}), [whole])[0].dtype == np.float64
 
@@ -131,7 +133,8 @@ def test_the_fallback_takes_attributes_absent_inputs_and_several_outputs() -> No
 
 
 @pytest.mark.parametrize(
-    "node", [Node("NoSuchOperator", ("x",)), Node("Relu", ("x",), domain="com.example"), Node("Det", ("x", "x"))]
+    "node",
+    [Node("NoSuchOperator", ("x",)), Node("Relu", ("x",), domain="com.example"), Node("Det", ("x", "x"))],
 )
 def test_what_nothing_can_evaluate_is_a_porting_error_that_names_the_operator(node: Node) -> None:
     pytest.importorskip("onnx")

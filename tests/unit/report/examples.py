@@ -401,6 +401,49 @@ def hostile() -> Report:
     )
 
 
+def named(name: str) -> Report:
+    """A report of fixed structure in which one text stands wherever a model or a user could put it."""
+    odd = ParameterResult(role=name, reference=name, candidate=name, relation=name, equal=False)
+    wrong = pair(
+        0,
+        name,
+        name,
+        name,
+        "divergent",
+        explanation=name,
+        layout=name,
+        paired_by=(name,),
+        parameters=(odd,),
+        reference_node="Conv(pads=[0,0,1,1])",
+        candidate_node="Conv(pads=[1,1,1,1])",
+    )
+    skipped = pair(1, name, name, name, "not-compared", explanation=name)
+    finding = Finding(
+        pair=wrong, cause=name, explanation=name, fix=f"x = 1  # {name}.", proven=True, evidence=(name,)
+    )
+    environment = Environment(name, {name: name}, name, 2, name, name, {name: name})
+    own = Side(
+        model=name,
+        environment=environment,
+        layouts={name: name},
+        checks=Checks(0.0, 0.0, (name,), (name,)),
+        records=2,
+    )
+    return Report(
+        verdict="divergent",
+        reason=name,
+        reference=own,
+        candidate=own,
+        pairs=(wrong, skipped),
+        findings=(finding,),
+        not_compared=(NotCompared(name=name, side="candidate", reason=name),),
+        power=(Power(cause=name, revealed=0, hidden=(name,), reason=name),),
+        warnings=(name,),
+        outputs=(pair(0, name, name, name, "divergent", explanation=name),),
+        settings={"seed": name, "command": f"porting-check compare {name}."},
+    )
+
+
 def large(size: int = 400) -> Report:
     """A deep network: names as long as they get, errors that grow, one wrong layer in the middle."""
     pairs = []
