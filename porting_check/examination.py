@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from porting_check.alignment.pairing import Pairing, pair
+from porting_check.alignment.pairing import WEIGHTS, Pairing, pair
 from porting_check.alignment.regions import Axes, Cut, axes, cuts, match_names, matched_inputs, region
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.trace import Trace
@@ -28,7 +28,8 @@ class Examination:
     """What was found of two traces, before diagnosis.
 
     ``judged`` is in execution order and ends with the models' outputs; ``missing`` and ``extra`` are output paths that
-    only the reference or only the candidate has; ``dissolved`` counts matches that were no common ground.
+    only the reference or only the candidate has; ``guessed_outputs`` are outputs of different names that only their position
+    pairs; ``unfed`` are inputs whose axes could not be matched; ``dissolved`` are matches that were no common ground.
     """
 
     judge: Judge
@@ -36,9 +37,9 @@ class Examination:
     judged: list[Judgement] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    guessed_outputs: bool = False
+    guessed_outputs: list[tuple[str, str]] = field(default_factory=list)
     unfed: list[str] = field(default_factory=list)
-    dissolved: int = 0
+    dissolved: list[Cut] = field(default_factory=list)
 
     @property
     def reference(self) -> Graph:
@@ -68,30 +69,44 @@ def examine(
     progress("pairing", 0, 1)
     found = Examination(Judge(left, right), pair(left, right, mapping))
     inputs = _inputs(found)
-    outputs = _outputs(found)
-    inner = [c for c in cuts(left, right, found.pairing) if not any(_same(c, o) for o in outputs)]
-    inner = [c for c in inner if c.reference not in {i.reference for i in inputs}]
+    outputs = _outputs(found, mapping)
+    inner = _grounds(found, inputs, outputs)
     targets = sorted(inner + outputs, key=lambda c: left.producer.get(c.reference, -1))
-    known = {cut.reference: cut for cut in inputs + inner + [o for o in outputs if _free_output(o, inner)]}
+    known = {cut.reference: cut for cut in inputs + inner + outputs}
     divergent: dict[str, Judgement] = {}
     for number, target in enumerate(targets):
         progress("judging", number, len(targets))
         judged = _judge(found, known, divergent, target)
         found.judge.accept(judged)
         found.judged.append(judged)
-        if judged.same is False and not target.output:
+        if not judged.same and judged.axes is None:
+            _no_ground(found, known, judged)
+        elif judged.same is False and not target.output:
             divergent[target.reference] = judged
-    found.judged = [j for j in found.judged if j.region.target.output or j.region.target.reference in known]
+    found.judged = [j for j in found.judged if j.region.target not in found.dissolved]
     return found
 
 
-def _same(cut: Cut, output: Cut) -> bool:
-    return cut.reference == output.reference and cut.candidate == output.candidate
+def _grounds(found: Examination, inputs: list[Cut], outputs: list[Cut]) -> list[Cut]:
+    """Matched values on which both graphs are cut, besides inputs and outputs.
+
+    What the models return is paired by contract, so nothing else is matched with those values. A value that lies inside a
+    layer on both sides is no ground either: the layers are compared whole.
+    """
+    taken = {c.reference for c in inputs + outputs}, {c.candidate for c in inputs + outputs}
+    values = found.reference.trace.values, found.candidate.trace.values
+    made = cuts(found.reference, found.candidate, found.pairing)
+    made = [c for c in made if c.reference not in taken[0] and c.candidate not in taken[1]]
+    return [c for c in made if c.reference in values[0] or c.candidate in values[1]]
 
 
-def _free_output(output: Cut, inner: list[Cut]) -> bool:
-    """Whether an output may serve as a boundary for others: neither of its values is matched otherwise."""
-    return not any(c.reference == output.reference or c.candidate == output.candidate for c in inner)
+def _no_ground(found: Examination, known: dict[str, Cut], judged: Judgement) -> None:
+    """The two tensors cannot be laid over each other: nothing begins here, and a mere guess is taken back."""
+    target = judged.region.target
+    if known.get(target.reference) == target:
+        del known[target.reference]
+    if not target.output and WEIGHTS not in target.evidence:
+        found.dissolved.append(target)
 
 
 def _inputs(found: Examination) -> list[Cut]:
@@ -113,15 +128,20 @@ def _inputs(found: Examination) -> list[Cut]:
     return made
 
 
-def _outputs(found: Examination) -> list[Cut]:
-    """Match the models' outputs: by name when the names agree, by position when both have as many."""
+def _outputs(found: Examination, mapping: Mapping[str, str] | None) -> list[Cut]:
+    """Match the models' outputs: as declared, by name when the names agree, by position otherwise.
+
+    Position is the contract where a side returns a tuple; where both sides give names and these differ, it is a guess.
+    An input that is handed on as an output by both sides is no comparison.
+    """
     ours = {port.name: port.value for port in found.reference.trace.outputs}
     theirs = {port.name: port.value for port in found.candidate.trace.outputs}
-    pairs = match_names(list(ours), list(theirs))
-    found.guessed_outputs = set(ours) != set(theirs)
-    found.missing = list(ours)[len(pairs) :]
-    found.extra = list(theirs)[len(pairs) :]
-    return [Cut(ours[a], theirs[b], (f"model output {a!r}",), output=a) for a, b in pairs]
+    pairs = match_names(list(ours), list(theirs), mapping)
+    found.guessed_outputs = [(a, b) for a, b in pairs if a != b and (mapping or {}).get(a) != b and not (a.isdigit() or b.isdigit())]
+    found.missing = [name for name in ours if name not in {a for a, _ in pairs}]
+    found.extra = [name for name in theirs if name not in {b for _, b in pairs}]
+    made = [Cut(ours[a], theirs[b], (f"model output {a!r}",), output=a) for a, b in pairs]
+    return [c for c in made if c.reference in found.reference.producer or c.candidate in found.candidate.producer]
 
 
 def _judge(
@@ -144,9 +164,8 @@ def _judge(
         within = region(found.reference, found.candidate, trial.values(), target)
         merged = found.judge.judge(within)
         if merged.same:
+            found.dissolved += [known.pop(key) for key in dropped if key in known]
             for key in dropped:
-                known.pop(key, None)
                 divergent.pop(key, None)
-            found.dissolved += len(dropped)
             return merged
     return judged

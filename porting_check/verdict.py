@@ -16,7 +16,7 @@ import numpy as np
 
 from porting_check.alignment.regions import Axes, Cut, Region, axes
 from porting_check.neutral.errors import LayoutError
-from porting_check.neutral.graph import MOVEMENT, Graph, Operand, Step
+from porting_check.neutral.graph import Graph, Operand, Step
 from porting_check.neutral.layout import Layout
 from porting_check.numerics.difference import Difference, difference
 from porting_check.numerics.normal import normalized
@@ -161,11 +161,11 @@ class Judge:
         return f"the axes of {unknown[0]} could not be matched" if unknown else ""
 
     def _compared(self, region: Region, truth: Array, other: Array) -> Judgement:
-        order = self._axes(region.target, truth, other)
+        order = self.axes_of(region.target, truth, other)
         shapes = (truth.shape, other.shape)
-        if order is None:
+        if order is None or order.of(truth.shape) != other.shape:
             reason = f"shapes differ: {truth.shape} in the reference, {other.shape} in the candidate"
-            return Judgement(region, False, float("inf"), None, reason, truth, shapes=shapes)
+            return Judgement(region, False, float("inf"), order, reason, truth, shapes=shapes)
         measured = difference(truth, other, permutation=order.permutation)
         if measured.nonfinite_mismatch:
             reason = "NaN or infinity on one side only"
@@ -200,16 +200,23 @@ class Judge:
         return gap <= 8 * units_apart(difference(other, shaken))
 
     def _same_attributes(self, region: Region) -> bool:
-        """Whether no operator that occurs on both sides has other attributes."""
-        sides = []
-        for graph, steps in ((self.reference, region.reference), (self.candidate, region.candidate)):
-            found = [normalized(n) for n in (graph.steps[i].node for i in steps) if n is not None]
-            sides.append([str(n) for n in found if n.op_type not in MOVEMENT])
-        kinds = [{text.split("(")[0] for text in side} for side in sides]
-        shared = kinds[0] & kinds[1]
-        return all(text in sides[1 - i] for i in (0, 1) for text in sides[i] if text.split("(")[0] in shared)
+        """Whether no operator that occurs on both sides has another constant (epsilon, slope, variant of a function).
 
-    def _axes(self, target: Cut, truth: Array, other: Array) -> Axes | None:
+        Whole-number attributes are left out: pads or axes that differ make differences far above this size.
+        """
+        sides: list[dict[str, list[dict[str, object]]]] = []
+        for graph, steps in ((self.reference, region.reference), (self.candidate, region.candidate)):
+            found: dict[str, list[dict[str, object]]] = {}
+            for node in (graph.steps[i].node for i in steps):
+                if node is not None:
+                    constants = {k: v for k, v in normalized(node).attributes.items() if isinstance(v, (float, str))}
+                    found.setdefault(node.op_type, []).append(constants)
+            sides.append(found)
+        shared = sides[0].keys() & sides[1].keys()
+        return all(constants in sides[1 - i][op] for i in (0, 1) for op in shared for constants in sides[i][op])
+
+    def axes_of(self, target: Cut, truth: Array, other: Array) -> Axes | None:
+        """How the axes of a target's value correspond on the two sides."""
         layouts = (
             self.reference.layouts.get(target.reference, ""),
             self.candidate.layouts.get(target.candidate, ""),
@@ -227,9 +234,9 @@ class Judge:
             return judged
         ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
         assert ours is not None and theirs is not None
-        order = judged.axes or self._axes(target, ours, theirs)
-        if order is None or tuple(ours.shape[a] for a in order.permutation) != theirs.shape:
-            return replace(judged, shapes=(ours.shape, theirs.shape))
+        order = judged.axes or self.axes_of(target, ours, theirs)
+        if order is None or order.of(ours.shape) != theirs.shape:
+            return replace(judged, axes=order, shapes=(ours.shape, theirs.shape))
         end_to_end = difference(ours, theirs, permutation=order.permutation)
         return replace(judged, axes=order, end_to_end=end_to_end, shapes=(ours.shape, theirs.shape))
 

@@ -1,4 +1,4 @@
-"""The adapter for TensorFlow: Keras models here, everything without Keras in :mod:`~porting_check_tensorflow.graph`.
+"""The adapter for TensorFlow: Keras models here, all else in :mod:`~porting_check_tensorflow.graph`.
 
 TensorFlow is imported inside the methods: an adapter is asked whether it owns a model before its framework is
 loaded.
@@ -177,6 +177,6 @@ def _require_tensorflow(model: Any) -> None:
     name = backend(model)
     if name != "tensorflow":
         raise RunError(
-            f"Keras runs on the {name} backend here; recording needs KERAS_BACKEND=tensorflow in the "
-            "environment before Keras is imported (or in keras.json): save the model, set it, and load the model again"
+            f"Keras runs on the {name} backend here, and recording needs TensorFlow's: save the model, set "
+            "KERAS_BACKEND=tensorflow in the environment (or in keras.json) and load the model again"
         )

@@ -73,7 +73,7 @@ def operators(seen: Seen) -> Iterator[Watch]:
 
 @contextlib.contextmanager
 def opened_functions(applies: Callable[[], bool]) -> Iterator[None]:
-    """While active, a user's ``tf.function`` runs as the Python that it was made from: its operators are seen.
+    """While active, a user's ``tf.function`` runs as the Python it was made from: its operators are seen.
 
     Functions of TensorFlow's and Keras' own code stay compiled: some work only so (grouped convolution on a
     CPU).

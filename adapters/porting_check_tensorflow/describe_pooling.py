@@ -23,6 +23,8 @@ def pooling(op_type: str, ndim: int) -> Describer:
         strides = numbers(layer.strides if layer.strides is not None else layer.pool_size, ndim)
         ones = (1,) * ndim
         x = sketch.input("x", call.x, layout, canonical)
+        if ndim == 3 and str(layer.padding) == "same":
+            x, sizes = _skipped(sketch, x, sizes, kernel, strides)
         extra: Dict[str, Any] = {"count_include_pad": 0} if op_type == "AveragePool" else {}
         value = sketch.add(
             op_type,
@@ -37,6 +39,23 @@ def pooling(op_type: str, ndim: int) -> Describer:
         sketch.output(value, call.y, layout, canonical)
 
     return describe
+
+
+def _skipped(
+    sketch: Sketch, x: str, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
+) -> Tuple[str, List[int]]:
+    """What TensorFlow's 3-D pooling does with SAME where the windows leave gaps at the border.
+
+    The total padding ``(ceil(n / stride) - 1) * stride + kernel - n`` is then negative. 1-D and 2-D pooling take 0
+    instead; 3-D pooling starts half of it later (measured on TensorFlow 2.21: kernel 1, stride 3, 6 elements start at 1).
+    """
+    totals = [(-(-n // s) - 1) * s + k - n for n, k, s in zip(sizes, kernel, strides)]
+    starts = [max(-total, 0) // 2 for total in totals]
+    if not any(starts):
+        return x, list(sizes)
+    names = [sketch.integers("starts", starts), sketch.integers("ends", list(sizes))]
+    names += [sketch.integers("axes", [2, 3, 4]), sketch.integers("steps", [1, 1, 1])]
+    return str(sketch.add("Slice", x, *names)), [n - start for n, start in zip(sizes, starts)]
 
 
 def global_pooling(op_type: str, ndim: int) -> Describer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any, Hashable, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 ROOTS = ("keras.", "tf_keras.", "tensorflow.python.keras.", "tensorflow_core.python.keras.")
 
@@ -21,7 +21,7 @@ def is_library(module: str) -> bool:
 
 def layer_class(model: Any) -> Optional[type]:
     """Keras' base class ``Layer`` of a layer or model, or ``None`` when it is no Keras object."""
-    kind: Hashable = type(model)
+    kind: Any = type(model)
     return _layer_class(kind)
 
 

@@ -5,6 +5,7 @@ A GraphDef names a tensor ``node:1`` and a FunctionDef ``node:output_name:1``; h
 
 from __future__ import annotations
 
+import functools
 import heapq
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
@@ -128,6 +129,7 @@ def output_count(node: Any, library: Library) -> int:
     return _offsets(node, library.definition(str(node.op)))[""]
 
 
+@functools.lru_cache(maxsize=None)
 def _registered(op_type: str) -> Any:
     """TensorFlow's definition of an operator, or ``None``; the registry's interface changed in TensorFlow 2.2."""
     from tensorflow.python.framework import op_def_registry
@@ -137,6 +139,7 @@ def _registered(op_type: str) -> Any:
     return op_def_registry.get_registered_ops().get(op_type)
 
 
+@functools.lru_cache(maxsize=None)
 def is_stateful(op_type: str) -> bool:
     """Whether TensorFlow says that an operator depends on more than its inputs: random numbers, tables, variables."""
     definition = _registered(op_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
@@ -161,7 +162,7 @@ class GraphRecorder(Watcher):
             return _foreign(tensor)
         parameter = held.key.startswith(parameter_key(""))
         fixed = not self._tracked(held)
-        return Operand(tuple(tensor.shape), _dtype(tensor), lambda: array_of(tensor), fixed, parameter)
+        return Operand(tuple(tensor.shape), _numpy_name(tensor.dtype), lambda: array_of(tensor), fixed, parameter)
 
     # Records.
 
@@ -244,7 +245,7 @@ def _described(
 def _result(tensor: Any) -> Operand:
     if not is_numeric(tensor):
         return _foreign(tensor)
-    return Operand(tuple(tensor.shape), _dtype(tensor), lambda: array_of(tensor))
+    return Operand(tuple(tensor.shape), _numpy_name(tensor.dtype), lambda: array_of(tensor))
 
 
 def _foreign(tensor: Any) -> Operand:
@@ -252,5 +253,6 @@ def _foreign(tensor: Any) -> Operand:
     return Operand((), str(tensor.dtype.name), lambda: np.zeros(0), fixed=True)
 
 
-def _dtype(tensor: Any) -> str:
-    return str(np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype).name)
+@functools.lru_cache(maxsize=None)
+def _numpy_name(dtype: Any) -> str:
+    return str(np.dtype(tf.as_dtype(dtype).as_numpy_dtype).name)

@@ -9,34 +9,32 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
-import sys
+import re
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from porting_check.neutral.adapter import Inputs
 from porting_check.neutral.errors import PortingError, RunError
-from porting_check.neutral.trace import Port, Record, Sink
+from porting_check.neutral.trace import Port, Sink
 from porting_check_tensorflow import callbacks, describe
 from porting_check_tensorflow.calling import call_model
-from porting_check_tensorflow.described import Described, Operand
-from porting_check_tensorflow.flavours import is_library, layer_classes
-from porting_check_tensorflow.operators import BOOKKEEPING, PASS_THROUGH, describe_operator, plain_attributes
+from porting_check_tensorflow.emit import Emitter
+from porting_check_tensorflow.flavours import layer_classes
+from porting_check_tensorflow.operator_records import OperatorRecorder
 from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribedError, Sketch
-from porting_check_tensorflow.trees import (
-    array_of,
-    flatten,
-    is_eager,
-    is_numeric,
-    is_tensor,
-    replace,
-    tensors,
-)
+from porting_check_tensorflow.trees import flatten, is_eager, is_numeric, is_tensor, replace, tensors
 from porting_check_tensorflow.values import Values
-from porting_check_tensorflow.weights import is_model, join, layers_by_path, preserved
+from porting_check_tensorflow.weights import (
+    distinct,
+    is_model,
+    join,
+    layers_by_path,
+    preserved,
+    short_name,
+)
 
 
 def record(model: Any, inputs: Inputs, sink: Sink) -> None:
@@ -54,8 +52,8 @@ def record(model: Any, inputs: Inputs, sink: Sink) -> None:
             with recorder.watching():
                 outputs = call_model(model, fed)
         except Exception as error:
-            if recorder.error is not None:
-                raise recorder.error from None
+            if recorder.emitter.error is not None:
+                raise recorder.emitter.error from None
             if isinstance(error, PortingError):
                 raise
             raise RunError(recorder.message(error)) from error
@@ -67,21 +65,23 @@ class Recorder:
 
     Attributes:
         scopes: paths of the layers that are being called, outermost first.
-        error: what the sink raised (a full disk); Keras rewrites errors that pass through a layer.
+        emitter: where records go.
     """
 
     def __init__(self, model: Any, sink: Sink) -> None:
         self.model, self.sink = model, sink
         self.values = Values(model, sink)
         self.scopes: List[str] = []
+        self.emitter = Emitter(self.values, sink)
+        self._operators = OperatorRecorder(
+            self.values, self.emitter, lambda: join(*self.scopes[-1:]), __name__
+        )
         self._muted = 0
         self._watch = callbacks.Watch(self._operator_ran)
         self._thread = threading.get_ident()
-        self._calls: Dict[str, int] = collections.defaultdict(int)
         self._owners: Dict[str, List[Any]] = collections.defaultdict(list)
         self._structure: Dict[int, str] = {}
         self._failed_in: Optional[str] = None
-        self.error: Optional[PortingError] = None
 
     # Before and after
 
@@ -151,9 +151,7 @@ class Recorder:
             return ""
         path = join(*self.scopes[-1:], str(layer.name))
         known = self._known_path(layer)
-        if known.partition("~")[0] == path.partition("~")[0] and known.rpartition("/")[0] == join(
-            *self.scopes[-1:]
-        ):
+        if re.sub(r"~\d+$", "", known) == path:
             return known
         owners = self._owners[path]
         if not any(owner is layer for owner in owners):
@@ -197,9 +195,8 @@ class Recorder:
                 return original(operation, *args, **kwargs)
         output = self._described(original, operation, args, kwargs)
         if getattr(operation, "activity_regularizer", None) is not None:
-            self._muted += (
-                1  # until ``Layer.__call__`` ends: it computes a loss, which is not part of the inference
-            )
+            # Until ``Layer.__call__`` ends: it computes a loss, which is not part of the inference.
+            self._muted += 1
         return output
 
     def _old_layer_called(self, original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -218,7 +215,9 @@ class Recorder:
             return original(layer, *args, **kwargs)
         with self._silence():
             output = self._separate(original(layer, *args, **kwargs))
-            if any(self.values.is_traceable(tensor) for tensor in tensors(args, kwargs)):
+            read = tensors(args, kwargs)
+            # A layer with weights is recorded also when it reads only constants: an embedding of positions.
+            if any(self.values.is_traceable(tensor) for tensor in read) or layer.weights:
                 self._record_layer(describer, layer, args, kwargs, output)
         return output
 
@@ -250,126 +249,16 @@ class Recorder:
             reason = f"{type(layer).__name__} could not be described: {type(error).__name__}: {error}"
         if reason:
             sketch = _opaque(call)
-        identity = self._identity(self.scopes[-1] if self.scopes else str(layer.name))
-        self._emit(identity, _native_name(layer), sketch, reason)
-
-    def _identity(self, name: str) -> Tuple[str, int]:
-        number = self._calls[name]
-        self._calls[name] += 1
-        return name, number
-
-    def _emit(
-        self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str = ""
-    ) -> None:
-        """Store the values of a record and append it."""
-        try:
-            self._write(identity, operator, sketch, reason, location)
-        except PortingError as error:
-            self.error = error
-            raise
-
-    def _write(
-        self, identity: Tuple[str, int], operator: str, sketch: Sketch, reason: str, location: str
-    ) -> None:
-        name, number = identity
-        prefix = name if number == 0 else f"{name}#{number}"
-        inputs = [_port(link, self.values.use(link.value)) for link in sketch.inputs]
-        parameters = [_port(link, self.values.variable(link.value)) for link in sketch.parameters]
-        outputs = []
-        for index, link in enumerate(sketch.outputs):
-            outputs.append(_port(link, self.values.make(link.value, f"{prefix}:{index}")))
-        made = Record(
-            name,
-            number,
-            operator,
-            tuple(inputs),
-            tuple(outputs),
-            tuple(parameters),
-            tuple(sketch.nodes),
-            sketch.constants,
-            reason,
-            location,
-        )
-        self.sink.record(made)
+        name = self.scopes[-1] if self.scopes else str(layer.name)
+        self.emitter.emit(name, _native_name(layer), sketch, reason)
 
     # Operators
 
     def _operator_ran(
         self, op_type: str, inputs: Sequence[Any], attributes: Any, outputs: Sequence[Any]
     ) -> None:
-        if self._muted or threading.get_ident() != self._thread or not all(map(is_tensor, inputs)):
-            return
-        if op_type == "ReadVariableOp":
-            variable = self.values.of_handle(inputs[0])
-            if variable is not None:
-                self.values.bind(outputs[0], self.values.key_of(variable))
-        elif op_type in BOOKKEEPING:
-            return
-        elif any(self.values.is_traceable(tensor) or self._variable(tensor) is not None for tensor in inputs):
-            if op_type in PASS_THROUGH:
-                for tensor, same in zip(inputs, outputs):
-                    self.values.bind(same, self.values.use(tensor))
-            else:
-                self._record_operator(op_type, inputs, plain_attributes(attributes), outputs)
-
-    def _variable(self, tensor: Any) -> Any:
-        """The model's variable behind a resource tensor, or ``None``."""
-        return self.values.of_handle(tensor) if tensor.dtype == tf.resource else None
-
-    def _operand(self, tensor: Any) -> Operand:
-        variable = self._variable(tensor)
-        if variable is not None:
-            tensor = variable
-        if variable is None and not is_numeric(tensor):
-            return Operand((), tensor.dtype.name, lambda: np.zeros(0))
-        key = None if variable is not None else self.values.find(tensor)
-        parameter = variable is not None or (key or "").startswith("parameter:")
-        fixed = variable is None and (key is None or key.startswith("constant:"))
-        dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
-        return Operand(tuple(tensor.shape), np.dtype(dtype).name, lambda: array_of(tensor), fixed, parameter)
-
-    def _record_operator(
-        self, op_type: str, inputs: Sequence[Any], attributes: Dict[str, Any], outputs: Sequence[Any]
-    ) -> None:
-        operands = [self._operand(tensor) for tensor in inputs]
-        results = [self._operand(tensor) for tensor in outputs]
-        try:
-            found = describe_operator(op_type, attributes, operands, results)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-            found = f"tf.raw_ops.{op_type} could not be described: {type(error).__name__}: {error}"
-        sketch = Sketch()
-        if isinstance(found, Described):
-            self._fill(sketch, found, inputs, outputs)
-        else:
-            self._fill_opaque(sketch, inputs, outputs)
-        reason = "" if isinstance(found, Described) else found
-        if sketch.outputs:
-            identity = self._identity(join(*self.scopes[-1:], op_type))
-            self._emit(identity, f"tf.raw_ops.{op_type}", sketch, reason, _location())
-
-    def _fill(self, sketch: Sketch, found: Described, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        sketch.nodes, sketch.constants = list(found.nodes), dict(found.constants)
-        for spec in found.inputs:
-            self._read(sketch, spec.name, inputs[spec.index], spec.layout, spec.canonical)
-        sketch.outputs = [Link(s.name, outputs[s.index], s.layout, s.canonical) for s in found.outputs]
-
-    def _fill_opaque(self, sketch: Sketch, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        for index, tensor in enumerate(inputs):
-            if is_numeric(tensor) or self._variable(tensor) is not None:
-                self._read(sketch, f"x{index}", tensor)
-        numeric = [tensor for tensor in outputs if is_numeric(tensor)]
-        sketch.outputs = [Link(f"y{index}", tensor) for index, tensor in enumerate(numeric)]
-
-    def _read(self, sketch: Sketch, name: str, tensor: Any, layout: str = "", canonical: str = "") -> None:
-        """A port for what an operator reads: a parameter where it is a variable's value, else an input."""
-        variable = self._variable(tensor)
-        if variable is None:
-            key = self.values.find(tensor) or ""
-            variable = self.values.parameter_of(key)
-        if variable is not None:
-            sketch.parameter(name, variable, layout, canonical)
-        else:
-            sketch.input(name, tensor, layout, canonical)
+        if not self._muted and threading.get_ident() == self._thread:
+            self._operators.ran(op_type, inputs, attributes, outputs)
 
 
 @contextlib.contextmanager
@@ -409,33 +298,16 @@ def _twin(tensor: Any) -> Any:
 
 
 def _opaque(call: LayerCall) -> Sketch:
-    """Only what went in and what came out."""
+    """Only what went in and what came out, and the weights: they help to find the layer's counterpart."""
     sketch = Sketch()
     sketch.inputs = [Link(f"x{i}", t) for i, t in enumerate(call.inputs) if is_numeric(t)]
     sketch.outputs = [Link(f"y{i}", t) for i, t in enumerate(call.outputs) if is_numeric(t)]
+    roles: Dict[str, Any] = {}
+    for variable in call.layer.weights:
+        roles[distinct(short_name(variable), roles)] = variable
+    sketch.parameters = [Link(role, variable) for role, variable in roles.items()]
     return sketch
 
 
 def _native_name(layer: Any) -> str:
     return f"{type(layer).__module__.split('.')[0]}.layers.{type(layer).__name__}"
-
-
-def _port(link: Link, key: str) -> Port:
-    return Port(link.name, key, link.layout, link.canonical)
-
-
-def _location() -> str:
-    """File and line of the model's own code that ran the operator; empty where only Keras' code did."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module == __name__ and frame.f_code.co_name == "record":
-            return ""
-        if not is_library(module) and module.split(".")[0] not in (
-            "tensorflow",
-            "porting_check_tensorflow",
-            "contextlib",
-        ):
-            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

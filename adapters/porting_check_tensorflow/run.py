@@ -21,6 +21,7 @@ from porting_check_tensorflow import (
     run_grid,
     run_indexing,
     run_linear,
+    run_minifloat,
     run_movement,
     run_normalization,
     run_pooling,
@@ -32,7 +33,6 @@ from porting_check_tensorflow import (
 from porting_check_tensorflow.run_call import (
     BITS,
     PACKED,
-    REDUCED,
     Call,
     Handler,
     Result,
@@ -102,8 +102,9 @@ def run(
     Args:
         node: what to compute; activations are channel-first, kernels OIHW, as ONNX has them.
         inputs: one array per name in ``node.inputs``, ``None`` for an optional input that is absent.
-        float64: cast floating inputs to float64 and evaluate everything in it; casts between
-            float16, bfloat16, float32 and float64 then round nothing. Operators that would go through float32
+        float64: cast floating inputs to float64 and evaluate everything in it; floating results are
+            float64. Casts between float16, bfloat16, float32 and float64 then round nothing, those to
+            float8 and float4 round to their values. Operators that would go through float32
             silently (``tf.image.resize``, LRN, constants of ``tf.nn.gelu``) are composed of others.
 
     Returns:
@@ -127,7 +128,8 @@ def run(
         if len(results) < len(node.outputs):
             counts = f"{len(results)} outputs of {node}, asked for {len(node.outputs)}"
             raise UnsupportedNode(f"tensorflow gives {counts}")
-        return tuple(to_array(result) for result in results[: len(node.outputs)])
+        results = results[: len(node.outputs)]
+        return tuple(to_array(_widened(result) if float64 else result) for result in results)
 
 
 def _handler(node: Node) -> Handler:
@@ -152,7 +154,15 @@ def _refuse_narrow(node: Node, inputs: Sequence[Optional[np.ndarray]]) -> None:
 def _tensor(array: np.ndarray, float64: bool) -> tf.Tensor:
     """An input as a tensor."""
     tensor = to_tensor(np.asarray(array))
-    return tf.cast(tensor, tf.float64) if float64 and tensor.dtype in (*REDUCED, tf.float32) else tensor
+    return tf.cast(tensor, tf.float64) if float64 and tensor.dtype.is_floating else tensor
+
+
+def _widened(result: Single) -> Single:
+    """A floating result in float64: those of float8 and float4 keep their few values."""
+    if isinstance(result, Typed):
+        coded = result.dtype in BITS
+        return tf.cast(run_minifloat.decode(result.tensor, result.dtype), tf.float64) if coded else result
+    return tf.cast(result, tf.float64) if result.dtype.is_floating else result
 
 
 def _execute(

@@ -59,7 +59,8 @@ def value(call: Call, index: int) -> tf.Tensor:
     """An input as numbers, whatever its type."""
     tensor, name = call.need(index), call.dtypes[index]
     tensor = decode(tensor, name) if name in BITS else tensor
-    return tf.cast(tensor, tf.float32) if name.startswith("float8") else tensor
+    one_byte = tensor.dtype.is_floating and tensor.dtype.size == 1
+    return tf.cast(tensor, tf.float32) if one_byte else tensor
 
 
 def cast(call: Call) -> Result:

@@ -21,6 +21,13 @@ def is_attention(module: nn.Module) -> bool:
     return plain and nn.MultiheadAttention.forward is _FORWARD
 
 
+def has_fast_path(module: nn.Module) -> bool:
+    """Whether this is a transformer layer that runs as one fused kernel when nobody looks."""
+    mha = getattr(torch.backends, "mha", None)
+    enabled = mha is None or mha.get_fastpath_enabled()
+    return bool(enabled and not module.training and type(module) is nn.TransformerEncoderLayer)
+
+
 def watch(module: nn.Module, enter: Callable[..., Any], leave: Callable[..., None]) -> List[Any]:
     """Call ``enter`` before and ``leave`` after each call of a module; nothing on a torch without keyword hooks."""
     states: List[Any] = []

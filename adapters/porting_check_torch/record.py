@@ -282,9 +282,11 @@ class Recorder:
         """Watch the layers of torch.nn whose inside is described as one."""
         handles: List[Any] = []
         try:
-            for module in [] if self.root is None else list(self.root.modules()):
+            for path, module in [] if self.root is None else list(self.root.named_modules()):
                 if layers.is_attention(module):
                     handles += layers.watch(module, self._enter_layer, self._leave_layer)
+                if layers.has_fast_path(module):
+                    self._notes.append(f"{path or 'the model'} can take a fused fast path; it was recorded without")
             yield
         finally:
             for handle in handles:

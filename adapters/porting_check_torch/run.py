@@ -31,7 +31,6 @@ from porting_check_torch import (
 from porting_check_torch.run_call import (
     FLOAT4,
     PACKED,
-    REDUCED,
     Call,
     Handler,
     Result,
@@ -97,8 +96,9 @@ def run(
     Args:
         node: what to compute; activations are channel-first, kernels OIHW, as ONNX has them.
         inputs: one array per name in ``node.inputs``, ``None`` for an optional input that is absent.
-        float64: cast floating inputs to float64 and evaluate everything in it; casts between
-            float16, bfloat16, float32 and float64 then round nothing.
+        float64: cast floating inputs to float64 and evaluate everything in it; floating results are
+            float64. Casts between float16, bfloat16, float32 and float64 then round nothing, those to
+            float8 and float4 round to their values.
 
     Returns:
         One owned array per name in ``node.outputs``.
@@ -122,7 +122,8 @@ def run(
             raise UnsupportedNode(
                 f"torch gives {len(results)} outputs of {node}, asked for {len(node.outputs)}"
             )
-        return tuple(to_array(result) for result in results[: len(node.outputs)])
+        results = results[: len(node.outputs)]
+        return tuple(to_array(_widened(result) if float64 else result) for result in results)
 
 
 def _handler(node: Node) -> Handler:
@@ -148,7 +149,14 @@ def _refuse_narrow(node: Node, inputs: Sequence[Optional[np.ndarray]]) -> None:
 def _tensor(array: np.ndarray, float64: bool) -> torch.Tensor:
     """An input as a tensor of its own memory."""
     tensor = to_tensor(np.asarray(array))
-    return tensor.to(torch.float64) if float64 and tensor.dtype in (*REDUCED, torch.float32) else tensor
+    return tensor.to(torch.float64) if float64 and tensor.is_floating_point() else tensor
+
+
+def _widened(result: Single) -> Single:
+    """A floating result in float64: those of float8 and float4 keep their few values."""
+    if isinstance(result, Typed):
+        return run_cast.from_float4(result.tensor).to(torch.float64) if result.dtype == FLOAT4 else result
+    return result.to(torch.float64) if result.is_floating_point() else result
 
 
 def _execute(

@@ -41,7 +41,6 @@ ONNX_DTYPES: Dict[int, str] = {
 }
 """``TensorProto.DataType`` by number; strings are not tensors here."""
 
-REDUCED = (torch.float16, torch.bfloat16)
 WIDENED = {"uint16": torch.int64, "uint32": torch.int64, "uint64": torch.int64}
 """Types that torch stores but has few kernels for; they are computed in int64 and wrapped back."""
 

@@ -6,6 +6,7 @@ import math
 from typing import Dict, Optional, Tuple
 
 import torch
+
 from porting_check_torch.run_call import FLOAT4, PACKED, Call, Handler, Result, Typed, torch_dtype
 from porting_check_torch.run_convolution import convolve
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,10 @@ class Axes:
     permutation: tuple[int, ...]
     how: str
 
+    def of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The candidate's shape of a tensor that has this shape in the reference."""
+        return tuple(shape[axis] for axis in self.permutation)
+
     @property
     def moved(self) -> bool:
         """Whether any axis changes its place."""
@@ -100,7 +104,7 @@ def axes(
 ) -> Axes | None:
     """The order of axes that turns the reference's tensor into the candidate's; ``None`` when there is none to be had.
 
-    Declared or derived layouts decide. Without them equal shapes mean equal order; other shapes are put right only when
+    Declared or derived layouts decide, whether or not the sizes agree then. Without them equal shapes mean equal order; other shapes are put right only when
     exactly one order fits (or the values single one out), never for a model's output (``declared_only``).
 
     Example:
@@ -116,8 +120,7 @@ def axes(
         except LayoutError:
             order = None
         if order is not None:
-            fits = tuple(ours[axis] for axis in order) == theirs
-            return Axes(tuple(order), f"{layouts[0]} → {layouts[1]}") if fits else None
+            return Axes(tuple(order), f"{layouts[0]} → {layouts[1]}")
     identity = tuple(range(len(ours)))
     if declared_only:
         return Axes(identity, "as they are") if ours == theirs else None
@@ -156,11 +159,16 @@ def matched_inputs(reference: Graph, candidate: Graph) -> list[Cut]:
     return [Cut(ours[a], theirs[b], ("model input",)) for a, b in match_names(list(ours), list(theirs))]
 
 
-def match_names(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names: equal ones when the sets agree, by position otherwise (as far as both go)."""
-    if set(ours) == set(theirs):
-        return [(name, name) for name in ours]
-    return list(zip(ours, theirs, strict=False))
+def match_names(
+    ours: Sequence[str], theirs: Sequence[str], mapping: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """Pairs of names: declared ones, then equal ones when all the others agree, else by position as far as both go."""
+    declared = [(a, b) for a, b in (mapping or {}).items() if a in ours and b in theirs]
+    left = [name for name in ours if name not in dict(declared)]
+    right = [name for name in theirs if name not in {b for _, b in declared}]
+    rest = [(name, name) for name in left] if set(left) == set(right) else list(zip(left, right, strict=False))
+    place = {name: index for index, name in enumerate(ours)}
+    return sorted(declared + rest, key=lambda pair: place[pair[0]])
 
 
 def inverse(order: Sequence[int]) -> tuple[int, ...]:

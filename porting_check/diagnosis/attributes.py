@@ -87,6 +87,8 @@ def hypotheses(suspect: Suspect) -> Iterator[Hypothesis]:
                 yield _one(suspect, ours, theirs, name, wanted, present)
         if len(found) > 1:
             yield _all(suspect, theirs, found)
+        if nodes(ours).op_type in _ALONG:
+            yield from _other_axes(suspect, theirs)
 
 
 def _one(
@@ -115,6 +117,26 @@ def _all(suspect: Suspect, theirs: Step, found: dict[str, tuple[object, object]]
         fix="; ".join(fix(suspect.framework, op, name, value) for name, value in wanted_all.items()),
         edits=Edits(nodes={theirs.index: (nodes(theirs).edit(**wanted_all),)}),
     )
+
+
+_ALONG = frozenset({"Softmax", "LogSoftmax", "Hardmax", "CumSum", "LpNormalization"})
+"""Operators along one axis, whose number means another axis in another layout."""
+
+
+def _other_axes(suspect: Suspect, theirs: Step) -> Iterator[Hypothesis]:
+    """The candidate's operator along each other axis of its tensor."""
+    node = nodes(theirs)
+    assert suspect.judged.truth is not None
+    rank = suspect.judged.truth.ndim
+    present = int(node.attributes.get("axis", -1)) % rank if rank else 0
+    for axis in range(rank):
+        if axis != present:
+            yield Hypothesis(
+                cause=CAUSES.get((node.op_type, "axis"), "unknown"),
+                explanation=f"{node.op_type} runs along axis {present} of the candidate's tensor; the reference's axis is {axis} there",
+                fix=fix(suspect.framework, node.op_type, "axis", axis),
+                edits=Edits(nodes={theirs.index: (node.edit(axis=axis),)}),
+            )
 
 
 def _said(value: object) -> str:

@@ -23,13 +23,6 @@ LOPSIDED = 1e8
 """Ratio of two sums of squares beyond which their dot product is not derived from them but taken."""
 
 
-def _dot(first: Array, second: Array) -> float:
-    """The dot product, in pieces that BLAS does not spread over threads."""
-    return sum(
-        float(np.dot(first[start : start + DOT], second[start : start + DOT]))
-        for start in range(0, first.size, DOT)
-    )
-
 
 @dataclass
 class Tally:
@@ -54,11 +47,9 @@ class Tally:
     candidate_squares: float = 0.0
     products: float = 0.0
     signed: complex = 0.0
-    reference: Array = field(default_factory=lambda: np.empty(CHUNK))
-    candidate: Array = field(default_factory=lambda: np.empty(CHUNK))
+    rows: Array = field(default_factory=lambda: np.ones((3, CHUNK + CHUNK // DOT + 1)))
     mask: Array = field(default_factory=lambda: np.empty(CHUNK, bool))
     _agreed: int = 0
-    ones: Array = field(default_factory=lambda: np.ones(CHUNK))
     floors: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,27 +77,35 @@ class Tally:
     def fold_real(self, origin: tuple[int, ...], ours: Array, theirs: Array, exact: bool = False) -> None:
         """Take up one block of real values. ``exact``: 64-bit integers, subtracted without loss."""
         n = ours.size
-        r, d = self.reference[:n], self.candidate[:n]
+        r, d = self.rows[0, :n], self.rows[1, :n]
         r.reshape(ours.shape)[...] = ours
         d.reshape(ours.shape)[...] = theirs
-        rr, cc = _dot(r, r), _dot(d, d)
+        pieces = self._pieces(n)
+        rr, cc = _dots(pieces[:2], pieces[:2])
         if not rr + cc < np.inf:
             self.fold_careful(origin, ours, theirs)
             return
-        product = _dot(r, d) if not cc / LOPSIDED < rr < cc * LOPSIDED else None
+        product = _dots(pieces[:1], pieces[1:2])[0] if not cc / LOPSIDED < rr < cc * LOPSIDED else None
         if exact:
             _subtract_integers(theirs, ours, d.reshape(ours.shape))
         else:
             np.subtract(d, r, out=d)
-        dd = _dot(d, d)
+        dd, bias = _dots(pieces[1:], pieces[1:2])
         self.reference_squares += rr
         self.candidate_squares += cc
         self.squares += dd
         self.products += (rr + cc - dd) / 2 if product is None else product
-        self.signed += _dot(d, self.ones[:n])
+        self.signed += bias
         self.count += n
         self.compared += n
         self.extremes(origin, ours.shape, np.abs(d, out=d), np.abs(r, out=r))
+
+    def _pieces(self, n: int) -> Array:
+        """The first ``n`` values of the reference, the candidate and of ones, cut to lengths that BLAS likes."""
+        count = -(-n // DOT)
+        width = -(-n // count)
+        self.rows[:2, n : count * width] = 0
+        return self.rows[:, : count * width].reshape(3, count, width)
 
     def fold_exact(self, origin: tuple[int, ...], ours: Array, theirs: Array) -> None:
         """Take up one block of 64-bit integers."""
@@ -166,6 +165,11 @@ class Tally:
             self.mismatch_place = (origin, shape, int(mismatch.argmax()))
         self.mismatches += found
         return ~bad
+
+
+def _dots(first: Array, second: Array) -> list[float]:
+    """Dot products of rows, of which each has been cut into pieces."""
+    return [float(value) for value in np.matmul(first[:, :, None], second[..., None]).sum(axis=(1, 2, 3))]
 
 
 def _nan_alike(r: Array, c: Array) -> Array:

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import numpy as np
 
 from porting_check.neutral.adapter import Adapter, Inputs
-from porting_check.neutral.errors import ModelError
 from porting_check.neutral.trace import Checks, Port, Record, Sink
 
 Progress = Callable[[str, int, int], None]
@@ -84,7 +83,6 @@ def record_model(
 
     Raises:
         RunError: the model raised.
-        ModelError: nothing was recorded: the model has no layers and no operators.
     """
     training = adapter.training(model)
     expected: Mapping[str, np.ndarray] = {}
@@ -97,12 +95,9 @@ def record_model(
         repeat = max((_between(expected[path], again.get(path)) for path in expected), default=0.0)
     watch = _Watch(sink, expected, layouts or {}, progress)
     adapter.record(model, inputs, watch)
-    if not watch.records:
-        raise ModelError(
-            "the model ran, but no layer and no operator was seen: an empty model cannot be compared"
-        )
+    nothing = () if watch.records else ("the model ran, but no layer and no operator was seen",)
     observer = float(np.max(watch.observer)) if watch.observer else None
-    return Checks(observer, repeat, tuple(training), tuple(adapter.notes))
+    return Checks(observer, repeat, tuple(training), tuple(adapter.notes) + nothing)
 
 
 def _between(expected: np.ndarray, again: Optional[np.ndarray]) -> float:

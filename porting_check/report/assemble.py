@@ -215,10 +215,13 @@ def _overall(
     if divergent:
         return "divergent", f"{len(divergent)} of {len(pairs)} pairs compute something else"
     if not pairs or not found.judge.candidate.trace.outputs:
-        return "inconclusive", "no comparison was made"
+        return "inconclusive", "no comparison was made: the models have no operators between inputs and outputs"
     undecided = [p for p in pairs if p.verdict in ("undecided", "not-compared")]
     if undecided:
         return "inconclusive", f"{len(undecided)} of {len(pairs)} pairs could not be decided"
+    if found.guessed_outputs:
+        said = ", ".join(f"{a!r} and {b!r}" for a, b in found.guessed_outputs)
+        return "inconclusive", f"outputs of different names were paired by position only ({said}): give mapping={{name: name}}"
     if found.unfed:
         return "inconclusive", "the axes of an input could not be matched: declare layouts"
     if not all(np.isfinite(_recorded(found.reference, p.value)).all() for p in found.reference.trace.outputs):
@@ -257,8 +260,6 @@ def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
         unknown = [r.id for r in graph.trace.records if r.opaque]
         if unknown:
             said.append(f"{len(unknown)} records of the {side} are opaque: {', '.join(unknown[:5])}")
-    if found.guessed_outputs:
-        said.append("the outputs have other names on the two sides; they were paired by position")
     guessed = [p for p in pairs if any("guess" in why for why in p.paired_by)]
     if guessed:
         said.append(

@@ -34,9 +34,9 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "end to end",
         "recorded output against recorded output: what has accumulated so far; it decides nothing",
     ),
-    ("identical", "the same function and the same parameters, bit for bit"),
+    ("identical", "both compute the same, and the recorded outputs are the same bits"),
     ("round-off", "any difference is one that floating-point arithmetic can legitimately make"),
-    ("low-precision", "right for the reduced precision (TF32, bfloat16, float16) that one side computed in"),
+    ("low-precision", "both compute the same; one side's arithmetic was coarser than float32, as with TF32"),
     ("divergent", "the difference cannot be round-off: the two layers compute different things"),
     ("undecided", "compared, but without enough evidence for a verdict"),
     ("not compared", "no comparison covers it; never counted as a pass"),
@@ -49,7 +49,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 
 METHOD: tuple[str, ...] = (
     "Both models ran on the same input, and every layer's inputs, outputs and parameters were recorded.",
-    "Layers were paired by their weights, their activations and their order, not by position alone.",
+    "Layers were paired by their weights, their activations and their order; by position alone is called a guess.",
     (
         "Each pair was judged on the reference's input: the reference's function against the candidate's, "
         "both in float64, so an error inherited from upstream is told from an error made here."
@@ -59,7 +59,7 @@ METHOD: tuple[str, ...] = (
         "A cause is called proven only after the layer was evaluated again with that one change and the "
         "difference fell to round-off."
     ),
-    "No tolerance was chosen: what is allowed follows from the operator, its weights and its input.",
+    "What is allowed follows from the operator, its weights and its input; a tolerance given by hand is shown.",
 )
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})

@@ -418,3 +418,29 @@ def test_only_keras_and_tensorflow_objects_are_owned():
     assert not ADAPTER.owns(np.zeros(3))
     assert not ADAPTER.owns(lambda x: x)
     assert not ADAPTER.owns(object())
+
+
+def test_an_embedding_of_positions_is_recorded_although_it_reads_a_constant():
+    class Positions(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.tokens = layers.Embedding(11, 4, name="tokens")
+            self.places = layers.Embedding(6, 4, name="places")
+
+        def call(self, x):
+            return self.tokens(x) + self.places(tf.range(tf.shape(x)[1]))
+
+    trace = trace_of(Positions(), np.arange(10, dtype=np.int32).reshape(2, 5))
+    assert records(trace) == ["tokens", "places", "AddV2"]
+    assert check_trace(trace) == []
+    assert [port.value for port in trace.records[2].inputs] == ["tokens:0", "places:0"]
+
+
+def test_an_opaque_layer_keeps_its_weights():
+    inputs = keras.Input((6,))
+    embedded = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    model = keras.Model(inputs, layers.LSTM(3, name="lstm")(embedded))
+    trace = trace_of(model, np.array([[1, 2, 3, 0, 0, 0]], np.int32))
+    opaque = next(record for record in trace.records if record.opaque)
+    assert [port.name for port in opaque.parameters] == ["kernel", "recurrent_kernel", "bias"]
+    assert [port.name for port in opaque.outputs] == ["y0"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -37,6 +37,8 @@ def data(ndim: int, base: int, data_format: str, channels: int = 3) -> np.ndarra
     formats,
     st.integers(6, 9),
 )
+@example("Max", 3, 1, 3, "same", "channels_last", 6)
+@example("Average", 3, 2, 4, "same", "channels_first", 8)
 def test_pooling(kind, ndim, size, stride, padding, data_format, base):
     layer = getattr(layers, f"{kind}Pooling{ndim}D")(size, stride, padding, data_format=data_format)
     record = check_layer(layer, data(ndim, base, data_format))

@@ -1,4 +1,4 @@
-"""The saved page in a real browser: no request, no script of a model, readable without JavaScript, keyboard and filters."""
+"""The saved page in a real browser: no request, no foreign script, readable without JavaScript, keyboard, filters."""
 
 from __future__ import annotations
 

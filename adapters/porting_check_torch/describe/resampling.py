@@ -61,9 +61,12 @@ def interpolate(
     attributes = _resize_attributes(mode, align_corners, antialias)
     exact = factors is None or all(f * n == t for f, n, t in zip(factors, input.shape[2:], target))
     if INTERPOLATION[mode] == "nearest":
-        rows = [_picked(n, t, None if exact else f, mode) for n, t, f in zip(input.shape[2:], target, factors or target)]
-        if any(row is not None for row in rows):
-            d.give(_gathered(d, x, rows, input.shape[2:], target, mode), layout)
+        ways = [(n, t, None if exact else f, mode) for n, t, f in zip(input.shape[2:], target, factors or target)]
+        rows = [_picked(*way) for way in ways]
+        if not all(np.array_equal(row, _formula(*way)) for row, way in zip(rows, ways)):
+            for place, row in enumerate(rows):
+                x = d.node("Gather", x, d.integers(row, "indices"), axis=place + 2)
+            d.give(x, layout)
             return
     if exact or align_corners:
         sizes = d.integers(input.shape[:2] + tuple(target), "sizes")
@@ -73,15 +76,15 @@ def interpolate(
         d.give(d.node("Resize", x, "", scales, **attributes), layout)
 
 
-def _picked(size: int, target: int, factor: Optional[float], mode: str) -> Optional[np.ndarray]:
-    """Which elements torch takes along an axis, where that is not what the formula says.
+def _picked(size: int, target: int, factor: Optional[float], mode: str) -> np.ndarray:
+    """Which elements torch takes along an axis.
 
-    torch multiplies in float32, and a coordinate that is a whole number may come out just below it.
+    It multiplies in float32: a coordinate that is a whole number may come out just below it, and then the formula fails.
     """
     how: Dict[str, Any] = {"size": target} if factor is None else {"scale_factor": factor}
     line = torch.arange(size, dtype=torch.float32).reshape(1, 1, size)
-    taken = torch.nn.functional.interpolate(line, mode=mode, **how).reshape(-1).numpy().astype(np.int64)
-    return None if np.array_equal(taken, _formula(size, target, factor, mode)) else taken
+    taken: np.ndarray = torch.nn.functional.interpolate(line, mode=mode, **how).reshape(-1).numpy()
+    return taken.astype(np.int64)
 
 
 def _formula(size: int, target: int, factor: Optional[float], mode: str) -> np.ndarray:
@@ -89,16 +92,6 @@ def _formula(size: int, target: int, factor: Optional[float], mode: str) -> np.n
     scale = size / target if factor is None else 1.0 / float(np.float32(factor))
     places = np.floor((np.arange(target) + (0.5 if mode == "nearest-exact" else 0.0)) * scale)
     return np.clip(places, 0, size - 1).astype(np.int64)
-
-
-def _gathered(
-    d: Draft, x: str, rows: Sequence[Optional[np.ndarray]], sizes: Sequence[int], target: Sequence[int], mode: str
-) -> str:
-    """Nearest neighbours picked by index, axis by axis."""
-    for place, row in enumerate(rows):
-        taken = _formula(sizes[place], target[place], None, mode) if row is None else row
-        x = d.node("Gather", x, d.integers(taken, "indices"), axis=place + 2)
-    return x
 
 
 def _factors(scale_factor: Any, spatial: int) -> Tuple[float, ...]:
