@@ -94,7 +94,7 @@ def compare(
         )
         theirs = run.record(run.moved_weights(mapping) if transfer else None)
         found = examine(ours, theirs, mapping, progress)
-        return assemble(found, settings={"seed": seed, "rtol": rtol, "atol": atol}, progress=progress)
+        return assemble(found, settings={"seed": seed, "rtol": rtol, "atol": atol, "transfer": transfer}, progress=progress)
 
 
 def assert_faithful(reference: Any, candidate: Any, inputs: Any = None, **options: Any) -> Report:

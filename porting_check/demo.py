@@ -12,6 +12,7 @@ from typing import Any
 from porting_check.comparison import compare
 from porting_check.neutral.errors import FrameworkMissing, ModelError
 from porting_check.recording import quiet
+from porting_check.report.console import brief
 from porting_check.report.result import Report
 
 Progress = Callable[[str, int, int], None]
@@ -66,7 +67,7 @@ def _variant(loading: ModuleType, case: Any, name: str, out: Path, progress: Pro
     print(title.ljust(100, "="))
     if variant.note:
         print(f"Planted mistake. {variant.note}" if report.verdict == "divergent" else variant.note)
-    print(report)
+    print(brief(report))
     report.save(out / f"{name}.html")
     report.save(out / f"{name}.json")
     fine = as_expected(report, variant.expect)

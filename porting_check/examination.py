@@ -137,11 +137,17 @@ def _outputs(found: Examination, mapping: Mapping[str, str] | None) -> list[Cut]
     ours = {port.name: port.value for port in found.reference.trace.outputs}
     theirs = {port.name: port.value for port in found.candidate.trace.outputs}
     pairs = match_names(list(ours), list(theirs), mapping)
-    found.guessed_outputs = [(a, b) for a, b in pairs if a != b and (mapping or {}).get(a) != b and not (a.isdigit() or b.isdigit())]
+    found.guessed_outputs = [
+        (a, b)
+        for a, b in pairs
+        if a != b and (mapping or {}).get(a) != b and not (a.isdigit() or b.isdigit())
+    ]
     found.missing = [name for name in ours if name not in {a for a, _ in pairs}]
     found.extra = [name for name in theirs if name not in {b for _, b in pairs}]
     made = [Cut(ours[a], theirs[b], (f"model output {a!r}",), output=a) for a, b in pairs]
-    return [c for c in made if c.reference in found.reference.producer or c.candidate in found.candidate.producer]
+    return [
+        c for c in made if c.reference in found.reference.producer or c.candidate in found.candidate.producer
+    ]
 
 
 def _judge(

@@ -78,7 +78,7 @@ def record(
     specs = adapter.inputs(model)
     made = probe(specs, seed) if inputs is None else named(_from_files(inputs), specs)
     known = {spec.name: spec.layout for spec in specs}
-    used = {name: declared(layouts, name) or known.get(name, "") for name in made}
+    used = {name: declared(layouts, name) or known.get(name) or known.get("", "") for name in made}
     return record_live(adapter, model, made, used, path, progress)
 
 

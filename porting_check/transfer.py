@@ -128,7 +128,7 @@ def _recorded(source: Any, inputs: Any, target: Any, sides: Mapping[str, Layouts
         made = translate(probe(wanted, seed), there, specs, known)[0]
     else:
         made = probe(specs, seed) if inputs is None else named(inputs, specs)
-    used = {name: known.get(name, "") or declared(sides.get("reference"), name) for name in made}
+    used = {name: known.get(name) or known.get("") or declared(sides.get("reference"), name) for name in made}
     return record_live(adapter, source, made, used, check=False)
 
 

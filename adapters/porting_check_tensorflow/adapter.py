@@ -122,9 +122,9 @@ class TensorFlowAdapter(Adapter):
         Raises:
             UnsupportedNode: TensorFlow has no such operator, or it is not described yet.
         """
-        from porting_check_tensorflow.run import run_node
+        from porting_check_tensorflow.run import run
 
-        return run_node(node, inputs, float64=float64)
+        return run(node, inputs, float64=float64)
 
     def parameters(self, model: Any) -> Dict[str, np.ndarray]:
         """Every weight by its layer's path: ``conv1/kernel``.

@@ -20,10 +20,13 @@ def structure(model: Any) -> Any:
 
     ``None`` where the model does not say.
     """
-    try:
-        return model.input
-    except (AttributeError, ValueError, RuntimeError):
-        return None
+    # Not ``model.input``: of a model inside another one that is what the outer one gives it.
+    inner = getattr(model, "_functional", None) or model
+    for name in ("_inputs_struct", "_nested_inputs"):
+        if getattr(inner, name, None) is not None:
+            return getattr(inner, name)
+    inputs = getattr(model, "inputs", None)
+    return (inputs[0] if len(inputs) == 1 else list(inputs)) if isinstance(inputs, (list, tuple)) else None
 
 
 def leaves(nested: Any, path: str = "") -> Dict[str, Any]:

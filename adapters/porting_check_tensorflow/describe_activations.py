@@ -8,7 +8,14 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from porting_check_tensorflow.flavours import is_library
-from porting_check_tensorflow.sketch import LayerCall, NotDescribedError, Sketch, axis_in, dtype_of
+from porting_check_tensorflow.sketch import (
+    ACTIVATIONS,
+    LayerCall,
+    NotDescribedError,
+    Sketch,
+    axis_in,
+    dtype_of,
+)
 
 SELU_ALPHA, SELU_GAMMA = 1.6732632423543772, 1.0507009873554805
 """TensorFlow's constants in full: ONNX' own defaults are rounded to float32."""
@@ -292,10 +299,21 @@ def _thresholded_relu(call: LayerCall, sketch: Sketch, x: str, place: Place) -> 
 
 
 def prelu(call: LayerCall, sketch: Sketch) -> None:
-    """``PRelu``: a slope per element, of size 1 along the shared axes (Keras layer PReLU)."""
-    x = sketch.input("x", call.x)
-    slope = sketch.parameter("slope", call.layer.alpha)
-    sketch.output(sketch.add("PRelu", x, slope), call.y)
+    """``PRelu``: a slope per element, of size 1 along the shared axes (Keras layer PReLU).
+
+    The shared axes tell where the channels are; where none or others are shared, the native axes stay.
+    """
+    shared = sorted(int(axis) for axis in call.layer.shared_axes or ())
+    last, first = ACTIVATIONS.get(call.rank - 2, ("", ""))
+    if last and shared == list(range(1, call.rank - 1)):
+        layout, canonical = last, first
+    elif first and shared == list(range(2, call.rank)):
+        layout = canonical = first
+    else:
+        layout = canonical = ""
+    x = sketch.input("x", call.x, layout, canonical)
+    slope = sketch.parameter("slope", call.layer.alpha, layout[1:], canonical[1:])
+    sketch.output(sketch.add("PRelu", x, slope), call.y, layout, canonical)
 
 
 LAYERS: Dict[str, Callable[[LayerCall, Sketch], None]] = {

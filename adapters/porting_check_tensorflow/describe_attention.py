@@ -53,14 +53,24 @@ def multi_head_attention(call: LayerCall, sketch: Sketch) -> None:
 
 
 def _projection(sketch: Sketch, dense: Any, name: str, role: str, tensor: Optional[Any]) -> str:
-    """An inner ``EinsumDense``, its kernel as ``<role>_weight``."""
+    """An inner ``EinsumDense`` as the matrix product that it is, its kernel as ``<role>_weight``.
+
+    Kernels are (E, H, D) on the way in and (H, D, E) on the way out; heads and head size are one axis of the
+    product.
+    """
     from porting_check_tensorflow.describe_activations import activate
 
-    value = sketch.add(
-        "Einsum", name, sketch.parameter(f"{role}_weight", dense.kernel), equation=str(dense.equation)
-    )
+    shape = [int(size) for size in dense.kernel.shape]
+    inward = role != "output"
+    if not inward:
+        name = sketch.add("Reshape", name, sketch.integers("joined", [0, 0, shape[0] * shape[1]]))
+    layouts = ("EHD", "E(HD)") if inward else ("HDE", "(HD)E")
+    value = sketch.add("MatMul", name, sketch.parameter(f"{role}_weight", dense.kernel, *layouts))
     if dense.bias is not None:
-        value = sketch.add("Add", value, sketch.parameter(f"{role}_bias", dense.bias))
+        layouts = ("HD", "(HD)") if inward else ("", "")
+        value = sketch.add("Add", value, sketch.parameter(f"{role}_bias", dense.bias, *layouts))
+    if inward:
+        value = sketch.add("Reshape", value, sketch.integers(f"{role}_heads", [0, 0, *shape[1:]]))
     if dense.activation is not None and tensor is not None:
         value = activate(sketch, value, dense.activation, Place(tensor))
     return str(value)

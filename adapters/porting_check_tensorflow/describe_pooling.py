@@ -46,8 +46,9 @@ def _skipped(
 ) -> Tuple[str, List[int]]:
     """What TensorFlow's 3-D pooling does with SAME where the windows leave gaps at the border.
 
-    The total padding ``(ceil(n / stride) - 1) * stride + kernel - n`` is then negative. 1-D and 2-D pooling take 0
-    instead; 3-D pooling starts half of it later (measured on TensorFlow 2.21: kernel 1, stride 3, 6 elements start at 1).
+    The total padding ``(ceil(n / stride) - 1) * stride + kernel - n`` is then negative. 1-D and 2-D
+    pooling take 0 instead; 3-D pooling starts half of it later (measured on TensorFlow 2.21: kernel 1,
+    stride 3, 6 elements start at 1).
     """
     totals = [(-(-n // s) - 1) * s + k - n for n, k, s in zip(sizes, kernel, strides)]
     starts = [max(-total, 0) // 2 for total in totals]

@@ -78,7 +78,7 @@ def location(entry: str) -> str:
     """File and line of the model's own code that runs now; empty where only Keras' code does.
 
     Args:
-        entry: name of the module whose function ``record`` started the run: nothing further out is the model's.
+        entry: the module whose function ``record`` started the run; nothing further out is the model's.
     """
     frame: Any = sys._getframe(1)
     foreign = ("tensorflow", "porting_check_tensorflow", "contextlib")

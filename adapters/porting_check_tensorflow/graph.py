@@ -1,8 +1,8 @@
 """TensorFlow without Keras: ``tf.function``, ``tf.Module``, SavedModels, frozen graphs.
 
 A model becomes one graph (:mod:`~porting_check_tensorflow.graph_model`), which is run node by node
-(:mod:`~porting_check_tensorflow.graph_run`) and recorded (:mod:`~porting_check_tensorflow.graph_record`). The functions here
-are those that the adapter hands on to.
+(:mod:`~porting_check_tensorflow.graph_run`) and recorded (:mod:`~porting_check_tensorflow.graph_record`). The
+functions here are those that the adapter hands on to.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from porting_check.neutral.adapter import Inputs, InputSpec
 from porting_check.neutral.errors import ModelError, PortingError, RunError, WeightsError
 from porting_check.neutral.trace import Sink
 from porting_check_tensorflow.flavours import is_keras
+from porting_check_tensorflow.graph_errors import headline
 from porting_check_tensorflow.graph_facts import frozen_weights, input_facts, training_names
-from porting_check_tensorflow.graph_model import (
-    FrozenGraph,
-    Program,
-    is_concrete,
-    is_function,
-    program,
-    variables_of,
-)
+from porting_check_tensorflow.graph_frozen import FrozenGraph
+from porting_check_tensorflow.graph_model import is_concrete, is_function, program, variables_of
+from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_record import GraphRecorder
 from porting_check_tensorflow.graph_run import Runner
 from porting_check_tensorflow.graph_state import left_alone, unoptimised
@@ -36,7 +32,7 @@ __all__ = ["FrozenGraph", "assign", "inputs", "load", "owns", "parameters", "pre
 
 
 def owns(model: Any) -> bool:
-    """Whether this is TensorFlow's, and not Keras': a function, a module, what ``tf.saved_model.load`` gave, a graph.
+    """Whether this is TensorFlow's, not Keras': a function, a module, a loaded SavedModel, a graph.
 
     Example:
         >>> owns(tf.function(lambda x: x)), owns(tf.Module()), owns(tf.zeros(3))
@@ -67,7 +63,8 @@ def load(path: str) -> Any:
         raise ModelError(f"the model file {path!r} does not exist")
     if path.lower().endswith(".tflite"):
         raise ModelError(
-            f"{path!r} is a TFLite model, which cannot be recorded yet: give the SavedModel that it was made from"
+            f"{path!r} is a TFLite model, which cannot be recorded yet: "
+            "give the SavedModel that it was made from"
         )
     return _load_frozen(path)
 
@@ -78,9 +75,8 @@ def _load_folder(path: str) -> Any:
     try:
         return tf.saved_model.load(path)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
-            f"the SavedModel {path!r} could not be loaded: {type(error).__name__}: {first}"
+            f"the SavedModel {path!r} could not be loaded: {type(error).__name__}: {headline(error)}"
         ) from error
 
 
@@ -112,7 +108,8 @@ def inputs(model: Any) -> Tuple[InputSpec, ...]:
 def predict(model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
     """Outputs of an ordinary run by path, owned; variables and random states are as before.
 
-    Grappler stays off: it fuses operators, so that last digits would differ from those of the operators one by one.
+    Grappler stays off: it fuses operators, so that last digits would differ from those of the operators one
+    by one.
 
     Raises:
         InputError: inputs of other names, shapes or dtypes.
@@ -153,8 +150,7 @@ def _plain_errors() -> Iterator[None]:
     except PortingError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise RunError(f"the model raised {type(error).__name__}: {first}") from error
+        raise RunError(f"the model raised {type(error).__name__}: {headline(error)}") from error
 
 
 def training(model: Any) -> Tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Graphs and functions as plain lists of operations: read from GraphDef and FunctionDef, cut to what is needed, ordered.
+"""Graphs and functions as plain lists of operations, cut to what is needed and ordered.
 
 A GraphDef names a tensor ``node:1`` and a FunctionDef ``node:output_name:1``; here both are :class:`Ref`.
 """
@@ -98,8 +98,8 @@ class Library:
         found = _registered(op_type)
         if found is None:
             raise ModelError(
-                f"the graph has an operator {op_type!r} that TensorFlow {tf.__version__} does not know; import the "
-                "package that brings it (for example tensorflow_text or tensorflow_addons) before the model is loaded"
+                f"the graph has an operator {op_type!r} that TensorFlow {tf.__version__} does not know; "
+                "import the package that brings it (for example tensorflow_text) before the model is loaded"
             )
         return found
 
@@ -131,7 +131,7 @@ def output_count(node: Any, library: Library) -> int:
 
 @functools.lru_cache(maxsize=None)
 def _registered(op_type: str) -> Any:
-    """TensorFlow's definition of an operator, or ``None``; the registry's interface changed in TensorFlow 2.2."""
+    """TensorFlow's definition of an operator, or ``None``; the registry changed in TensorFlow 2.2."""
     from tensorflow.python.framework import op_def_registry
 
     if hasattr(op_def_registry, "get"):
@@ -141,7 +141,7 @@ def _registered(op_type: str) -> Any:
 
 @functools.lru_cache(maxsize=None)
 def is_stateful(op_type: str) -> bool:
-    """Whether TensorFlow says that an operator depends on more than its inputs: random numbers, tables, variables."""
+    """Whether an operator depends on more than its inputs: random numbers, tables, variables."""
     definition = _registered(op_type)
     return definition is not None and bool(definition.is_stateful)
 
@@ -199,7 +199,7 @@ def cut(
 
 
 def _ordered(operations: Sequence[Operation]) -> List[Operation]:
-    """Sorted so that each comes after what it needs, otherwise as in the graph; back edges of loops do not count."""
+    """Sorted so that each comes after what it needs, but for the back edges of loops."""
     place = {operation.name: number for number, operation in enumerate(operations)}
     after: Dict[str, List[str]] = {}
     missing = {}

@@ -1,4 +1,4 @@
-"""What a graph says of itself before it runs: weights among its constants, layouts of its inputs, training modes."""
+"""What a graph says of itself before it runs: its weights, layouts of its inputs, training modes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from porting_check.neutral.adapter import InputSpec
 from porting_check_tensorflow.graph_body import Body
-from porting_check_tensorflow.graph_model import Program
 from porting_check_tensorflow.graph_parts import BRANCHES, Operation, Ref
+from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_run import called_function, inner_path
 from porting_check_tensorflow.operators import PASS_THROUGH
 
 SMALL = 64
-"""Integer constants of at most this many elements are part of the code; floating ones only when they are scalars."""
+"""Integer constants of at most this many elements are part of the code; floating ones only as scalars."""
 
 CHANNELS = {
     **dict.fromkeys(
@@ -29,14 +29,14 @@ CHANNELS = {
 """Operators whose first input has channels, and the attribute that says where."""
 
 KEEPS_AXES = PASS_THROUGH | frozenset(
-    "Cast Add AddV2 Sub Mul Div RealDiv Maximum Minimum Neg Abs Sqrt Square Relu Pad PadV2 MirrorPad ReverseV2 "
-    "ClipByValue Switch Merge PlaceholderWithDefault".split()
+    "Cast Add AddV2 Sub Mul Div RealDiv Maximum Minimum Neg Abs Sqrt Square Relu Pad PadV2 MirrorPad "
+    "ReverseV2 ClipByValue Switch Merge PlaceholderWithDefault".split()
 )
 """Operators whose output has the axes of each input of the same rank."""
 
 
 def is_weight(dtype: Any, shape: Any) -> bool:
-    """Whether a constant is a weight rather than a part of the code: floats that are no scalars, long lists of integers."""
+    """Whether a constant is a weight, not code: floats that are no scalars, long lists of integers."""
     size = int(np.prod(tuple(shape))) if len(shape) else 1
     kind = tf.as_dtype(dtype)
     if kind.is_floating or kind.is_complex:

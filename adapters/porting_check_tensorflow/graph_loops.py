@@ -1,7 +1,7 @@
-"""Loops of TensorFlow 1: their operators (``Enter``, ``Exit``, …) make no sense one by one, so each loop becomes one operation.
+"""Loops of TensorFlow 1: their operators make no sense one by one, so each loop becomes one operation.
 
-A loop's operations are those inside a frame, from ``Enter`` to ``Exit`` (Yu et al., Dynamic Control Flow in Large-Scale
-Machine Learning, 2018). They run whole, as a function made of just them.
+A loop's operations are those inside a frame, from ``Enter`` to ``Exit`` (Yu et al., Dynamic Control Flow in
+Large-Scale Machine Learning, 2018). They run whole, as a function made of just them.
 """
 
 from __future__ import annotations
@@ -71,12 +71,17 @@ def contracted(
     depths = _depths(operations)
     if not depths:
         return list(operations), tuple(results)
-    loops = [_loop(group, operations, results) for group in _groups(depths, operations)]
+    loops = [_loop(group, depths, operations, results) for group in _groups(depths, operations)]
     renamed = {ref: Ref(loop.name, index) for loop in loops for index, ref in enumerate(loop.made)}
     owner = {operation.name: loop.name for loop in loops for operation in loop.inner}
     kept = [operation for operation in operations if operation.name not in owner] + loops
+    entering = [operation for loop in loops for operation in loop.inner if operation.op_type in ENTRIES]
+    for operation in kept + entering:
+        own = owner.get(operation.name)
+        operation.inputs = tuple(
+            ref if owner.get(ref.name) == own else renamed.get(ref, ref) for ref in operation.inputs
+        )
     for operation in kept:
-        operation.inputs = tuple(renamed.get(ref, ref) for ref in operation.inputs)
         before = (owner.get(name, name) for name in operation.controls)
         operation.controls = tuple(name for name in dict.fromkeys(before) if name != operation.name)
     return kept, tuple(renamed.get(ref, ref) for ref in results)
@@ -120,14 +125,19 @@ def _groups(depths: Dict[str, Tuple[int, int]], operations: Sequence[Operation])
     return list(groups.values())
 
 
-def _loop(group: List[Operation], operations: Sequence[Operation], results: Sequence[Ref]) -> Loop:
+def _loop(
+    group: List[Operation],
+    depths: Dict[str, Tuple[int, int]],
+    operations: Sequence[Operation],
+    results: Sequence[Ref],
+) -> Loop:
     """One group as one operation."""
     names = {operation.name for operation in group}
     read = [ref for operation in group for ref in operation.inputs if ref.name not in names]
     outside = [ref for operation in operations if operation.name not in names for ref in operation.inputs]
     made = [ref for ref in dict.fromkeys(outside + list(results)) if ref.name in names]
     controls = [name for operation in group for name in operation.controls if name not in names]
-    leaving = next((operation.name for operation in group if operation.op_type in EXITS), group[0].name)
+    leaving = next((operation.name for operation in group if not depths[operation.name][1]), group[0].name)
     name = leaving.rsplit("/", 1)[0] if "/" in leaving else leaving
     node = tf.compat.v1.NodeDef(name=name, op="Loop")
     inputs = tuple(dict.fromkeys(read))

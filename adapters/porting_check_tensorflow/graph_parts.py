@@ -14,15 +14,18 @@ BRANCHES = ("If", "StatelessIf")
 ARGUMENTS = ("Placeholder", "_Arg")
 """Operators whose values come from outside."""
 
-WRITERS = (
+WRITERS: Tuple[str, ...] = (
     "Assign",
     "ResourceApply",
     "ResourceSparseApply",
     "ResourceScatter",
     "ResourceStridedSliceAssign",
     "RngReadAndSkip",
+    "StatefulUniform",
+    "StatefulStandardNormal",
+    "StatefulTruncatedNormal",
+    "StatefulRandomBinomial",
 )
-WRITERS += ("StatefulUniform", "StatefulStandardNormal", "StatefulTruncatedNormal", "StatefulRandomBinomial")
 """How the names of operators begin that write into variables."""
 
 
@@ -89,7 +92,7 @@ def named_functions(operation: Operation) -> Set[str]:
 
 
 def attributes_of(operation: Operation, definition: Any) -> Dict[str, Any]:
-    """Attributes as Python values: bytes, numbers, dtype numbers, shapes as lists, lists; absent ones by their default."""
+    """Attributes as Python values: bytes, numbers, lists, shapes as lists; absent ones by their default."""
     found = {}
     for attribute in definition.attr:
         name = str(attribute.name)

@@ -13,8 +13,8 @@ from porting_check.neutral.trace import Port, Record, Sink, parameter_key, param
 from porting_check_tensorflow.described import Described, Operand, PortSpec
 from porting_check_tensorflow.graph_body import is_stateful
 from porting_check_tensorflow.graph_facts import is_weight
-from porting_check_tensorflow.graph_model import Program
 from porting_check_tensorflow.graph_parts import WRITERS
+from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_run import Held, Watcher
 from porting_check_tensorflow.operators import BOOKKEEPING, PASS_THROUGH, describe_operator
 from porting_check_tensorflow.trees import array_of, is_numeric
@@ -55,7 +55,7 @@ class GraphRecorder(Watcher):
         return arguments
 
     def _captured(self, tensor: Any) -> Held:
-        """A captured tensor: the handle of a variable, or an eager tensor that was at hand when the function was traced."""
+        """A captured tensor: the handle of a variable, or an eager tensor that the function closes over."""
         name = self._handles.get(id(tensor))
         if name is not None:
             return Held(tensor, parameter_key(name))
@@ -123,7 +123,7 @@ class GraphRecorder(Watcher):
         """Which variables no longer hold what they held before the run."""
         handles = [held.key for held in inputs if held.tensor.dtype == tf.resource and held.key]
         if op_type == "AssignVariableOp":
-            self._written.update({key: inputs[1] for key in handles})
+            self._written.update(dict.fromkeys(handles, inputs[1]))
         elif op_type.startswith(WRITERS) or (why and self._program.writes):
             self._written.update(dict.fromkeys(handles))
 
@@ -162,7 +162,9 @@ class GraphRecorder(Watcher):
             return _foreign(tensor)
         parameter = held.key.startswith(parameter_key(""))
         fixed = not self._tracked(held)
-        return Operand(tuple(tensor.shape), _numpy_name(tensor.dtype), lambda: array_of(tensor), fixed, parameter)
+        return Operand(
+            tuple(tensor.shape), _numpy_name(tensor.dtype), lambda: array_of(tensor), fixed, parameter
+        )
 
     # Records.
 
@@ -235,7 +237,7 @@ class GraphRecorder(Watcher):
 def _described(
     op_type: str, attributes: Mapping[str, Any], inputs: List[Operand], outputs: List[Operand]
 ) -> Any:
-    """The description, or a reason; a describer that a graph of another version surprises must not stop a recording."""
+    """The description, or a reason: a graph of another version must not stop a recording."""
     try:
         return describe_operator(op_type, attributes, inputs, outputs)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:

@@ -1,8 +1,9 @@
 """Running a graph node by node, eagerly, while something watches.
 
-Functions are entered, so their operators are seen; each value is freed after its last use. Nothing is frozen, rewritten or
-optimised: what runs are the graph's own operators with their own kernels. Branches (``If``, and the ``Switch`` and
-``Merge`` of TensorFlow 1) are followed; loops (``While``, and TensorFlow 1's) run whole, as one operator.
+Functions are entered, so their operators are seen; each value is freed after its last use. Nothing is frozen,
+rewritten or optimised: what runs are the graph's own operators with their own kernels. Branches (``If``, and
+the ``Switch`` and ``Merge`` of TensorFlow 1) are followed; loops (``While``, and TensorFlow 1's) run whole,
+as one operator.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from porting_check.neutral.errors import PortingError, RunError
 from porting_check_tensorflow.graph_body import Body, Library
+from porting_check_tensorflow.graph_errors import headline
 from porting_check_tensorflow.graph_loops import Loop
 from porting_check_tensorflow.graph_parts import (
     ARGUMENTS,
@@ -35,7 +37,8 @@ class Held:
 
     Attributes:
         tensor: the eager tensor; ``None`` on the branch not taken.
-        key: its key in the recording; ``""`` for a tensor that is computed neither from inputs nor from parameters.
+        key: its key in the recording; ``""`` for a tensor that is computed neither from inputs nor from
+        parameters.
     """
 
     __slots__ = ("key", "tensor")
@@ -103,7 +106,8 @@ class Runner:
         """
         pairs = zip(body.arguments, arguments)
         held: Dict[Ref, Held] = {Ref(name): value for name, value in pairs if value is not None}
-        left, dead, given = body.uses(), set(), {ref.name for ref in held}
+        left, given = body.uses(), {ref.name for ref in held}
+        dead: Set[str] = set()
         for operation in body.operations:
             if operation.name in given:
                 continue
@@ -210,9 +214,8 @@ class Runner:
         except PortingError:
             raise
         except Exception as error:
-            first = (str(error).strip().splitlines() or [""])[0]
             raise RunError(
-                f"the model raised {type(error).__name__} in {name} ({operation.op_type}): {first}"
+                f"the model raised {type(error).__name__} in {name} ({operation.op_type}): {headline(error)}"
             ) from error
 
     def _register(self) -> None:
@@ -226,7 +229,7 @@ class Runner:
 
 
 def called_function(operation: Operation, library: Library) -> Optional[str]:
-    """The function that an operation calls, also where its very type is the function's name (TensorFlow 1)."""
+    """The function that an operation calls; in TensorFlow 1 its very type may be the function's name."""
     if operation.op_type in CALLS:
         return operation.function()
     return operation.op_type if operation.op_type in library else None

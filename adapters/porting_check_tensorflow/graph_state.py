@@ -1,4 +1,4 @@
-"""A graph model left as it was found: its variables, and the generators that random operators draw their seeds from."""
+"""A graph model left as it was found: its variables, and the generators of random seeds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _seeds() -> random.Random:
     from tensorflow.python.eager import context
 
     found = getattr(context.context(), "_rng", None)
-    return found if isinstance(found, random.Random) else random.Random()
+    return found if isinstance(found, random.Random) else random.Random()  # noqa: S311
 
 
 def _forget_kernels() -> None:

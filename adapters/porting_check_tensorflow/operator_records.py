@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Sequence
+import re
+from typing import Any, Callable, Dict, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,9 @@ from porting_check_tensorflow.sketch import Link, Sketch
 from porting_check_tensorflow.trees import array_of, is_numeric, is_tensor
 from porting_check_tensorflow.values import Values
 from porting_check_tensorflow.weights import join
+
+COMPILED = re.compile(r"__(?:inference|forward)_(.+?)_\d+$")
+"""How eager TensorFlow names a call of a ``tf.function``; the number differs from run to run."""
 
 
 class OperatorRecorder:
@@ -48,7 +52,8 @@ class OperatorRecorder:
                 for tensor, same in zip(inputs, outputs):
                     values.bind(same, values.use(tensor))
             else:
-                self._record_operator(op_type, inputs, plain_attributes(attributes), outputs)
+                given = plain_attributes(attributes).items()
+                self._record_operator(op_type, inputs, {k: v for k, v in given if v is not None}, outputs)
 
     def _variable(self, tensor: Any) -> Any:
         """The model's variable behind a resource tensor, or ``None``."""
@@ -69,10 +74,15 @@ class OperatorRecorder:
     def _record_operator(
         self, op_type: str, inputs: Sequence[Any], attributes: Dict[str, Any], outputs: Sequence[Any]
     ) -> None:
+        compiled = COMPILED.match(op_type)
+        if compiled is not None:
+            op_type = compiled.group(1).strip("_")
         operands = [self._operand(tensor) for tensor in inputs]
         results = [self._operand(tensor) for tensor in outputs]
         try:
-            found = describe_operator(op_type, attributes, operands, results)
+            found: Union[Described, str] = f"the compiled function {op_type} was not opened"
+            if compiled is None:
+                found = describe_operator(op_type, attributes, operands, results)
         except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             found = f"tf.raw_ops.{op_type} could not be described: {type(error).__name__}: {error}"
         sketch = Sketch()
@@ -83,7 +93,8 @@ class OperatorRecorder:
         reason = "" if isinstance(found, Described) else found
         if sketch.outputs:
             name = join(self._scope(), op_type)
-            self._emitter.emit(name, f"tf.raw_ops.{op_type}", sketch, reason, location(self._entry))
+            operator = f"tf.raw_ops.{op_type}" if compiled is None else f"tf.function.{op_type}"
+            self._emitter.emit(name, operator, sketch, reason, location(self._entry))
 
     def _fill(self, sketch: Sketch, found: Described, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         sketch.nodes, sketch.constants = list(found.nodes), dict(found.constants)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List, NamedTuple, Sequence, Tuple
 
 from porting_check.neutral.node import Node
-from porting_check.neutral.padding import Padding
+from porting_check.neutral.padding import Padding, convolution_output_sizes
 from porting_check.neutral.padding_forms import onnx_padding
 from porting_check.neutral.pooling_padding import ceil_mode_as_padding
 from porting_check.neutral.transposed_padding import onnx_crop
@@ -30,6 +30,7 @@ def windows_of(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> Windo
     get = node.attributes.get
     strides, dilations = _steps(node, len(sizes))
     padding = onnx_padding(get("auto_pad", "NOTSET"), get("pads"), kernel, strides, dilations, sizes)
+    convolution_output_sizes(sizes, padding, kernel, strides, dilations)  # raises where nothing is left
     whole = (
         ceil_mode_as_padding(sizes, padding, kernel, strides, dilations) if get("ceil_mode", 0) else padding
     )

@@ -5,7 +5,7 @@ Shapes, dtypes, layouts, sizes of embedding tables.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from porting_check.neutral.adapter import InputSpec
 from porting_check_tensorflow.calling import leaves, structure
@@ -25,11 +25,24 @@ def input_specs(model: Any) -> Tuple[InputSpec, ...]:
     nested = structure(model)
     if nested is not None:
         return tuple(_spec(model, name, tensor) for name, tensor in leaves(nested).items())
-    return tuple(_built(model, name, shape) for name, shape in _build_shapes(model).items())
+    built = tuple(_built(model, name, shape) for name, shape in _build_shapes(model).items())
+    return built or _guessed(model)
+
+
+def _guessed(model: Any) -> Tuple[InputSpec, ...]:
+    """For a subclassed model that nothing is known of: the layout of its first convolution or pooling, for any input."""
+    for layer in layers_by_path(model).values():
+        for rank in (4, 3, 5):
+            layout = layout_from(layer, rank) if f"{rank - 2}D" in type(layer).__name__ else ""
+            if layout:
+                return (InputSpec("", None, "float32", layout),)
+    return ()
 
 
 def _spec(model: Any, name: str, tensor: Any) -> InputSpec:
     shape = tuple(None if size is None else int(size) for size in tensor.shape)
+    if not any(getattr(layer, "stateful", False) for layer in layers_by_path(model).values()):
+        shape = (None,) + shape[1:]  # a Sequential that was built by a call keeps that call's batch
     dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
     layout, limit = "", None
     for operation in _reached(tensor):
@@ -63,10 +76,10 @@ def layout_from(operation: Any, rank: int) -> str:
     return ""
 
 
-def _reached(tensor: Any) -> Iterator[Any]:
+def _reached(tensor: Any, seen: Optional[Set[int]] = None) -> Iterator[Any]:
     """Operations that an input reaches before its axes are reordered, breadth first."""
     waiting: List[Any] = [tensor]
-    seen = set()
+    seen = set() if seen is None else seen
     while waiting:
         current = waiting.pop(0)
         for operation, outputs, inner in _consumers(current):
@@ -74,7 +87,7 @@ def _reached(tensor: Any) -> Iterator[Any]:
                 continue
             seen.add(id(operation))
             if inner is not None:
-                yield from _reached(inner)
+                yield from _reached(inner, seen)
                 continue
             yield operation
             if type(operation).__name__ not in REORDERING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import platform
-import sys
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from porting_check.neutral.adapter import Adapter, Inputs, InputSpec
-from porting_check.neutral.errors import InputError, ModelError, PortingError, UnsupportedNode
+from porting_check.neutral.errors import PortingError, UnsupportedNode
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 from porting_check_torch import models, trees
@@ -33,6 +32,10 @@ LAYOUTS = {
     "BatchNorm3d": "NCDHW",
 }
 """What a model eats when its first layer with parameters is one of these."""
+
+
+FOREIGN = {"tensorflow", "keras", "tf_keras", "jax", "jaxlib", "flax", "equinox", "onnx", "onnxruntime"}
+"""Where callables come from that are not torch's."""
 
 
 class TorchAdapter(Adapter):
@@ -57,12 +60,13 @@ class TorchAdapter(Adapter):
         self._device = torch.device("cpu")
 
     def owns(self, model: Any) -> bool:
-        """Modules, TorchScript, exported programs; functions that nothing marks as another framework's."""
+        """Modules, TorchScript, exported programs; callables that no class marks as another framework's."""
         if isinstance(model, nn.Module) or models.is_script(model) or models.is_exported(model):
             return True
         if isinstance(getattr(model, "__self__", None), nn.Module):
             return True
-        return inspect.isfunction(model) or inspect.isbuiltin(model)
+        roots = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
+        return callable(model) and not isinstance(model, type) and not roots & FOREIGN
 
     def environment(self) -> Environment:
         """Versions, threads, the device of the model last run, and the modes that change numbers."""
@@ -85,7 +89,7 @@ class TorchAdapter(Adapter):
         return load_model(path)
 
     def inputs(self, model: Any) -> Tuple[InputSpec, ...]:
-        """Required arguments by the signature of ``forward``; layout and dtype of the first by its first layer."""
+        """Required arguments by the signature of ``forward``; the first layer tells of the first one."""
         if models.is_exported(model):
             return _exported_inputs(model)
         root = models.root_of(model)
@@ -96,7 +100,7 @@ class TorchAdapter(Adapter):
         return tuple(specs)
 
     def predict(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
-        """Run the model as it is, unrecorded, without gradients; its buffers and random state stay as they were.
+        """Run the model as it is, unrecorded, without gradients; buffers and random state stay as they were.
 
         Raises:
             RunError: the model raised.
@@ -219,7 +223,7 @@ def _first_spec(name: str, layer: nn.Module) -> InputSpec:
     """What the first layer says about the first input."""
     kinds = [kind.__name__ for kind in type(layer).__mro__]
     if "Embedding" in kinds or "EmbeddingBag" in kinds:
-        return InputSpec(name, None, "int64", "", int(layer.num_embeddings))  # type: ignore[arg-type]
+        return InputSpec(name, None, "int64", "", int(layer.num_embeddings))
     tensor = next(tensor for tensor in layer._parameters.values() if tensor is not None)
     layout = next((LAYOUTS[kind] for kind in kinds if kind in LAYOUTS), "")
     return InputSpec(name, None, dtype_name(tensor.dtype), layout)
@@ -228,8 +232,11 @@ def _first_spec(name: str, layer: nn.Module) -> InputSpec:
 def _required(model: Any) -> List[str]:
     """Names of the arguments that must be given: ``"0"``, ``"1"`` for positional ones."""
     model = models.unwrapped(model)
+    called = model.forward if isinstance(model, nn.Module) else model
+    if models.is_script(model):
+        wanted = [a for a in called.schema.arguments if a.name != "self" and a.default_value is None]
+        return [str(place) for place in range(len(wanted))]
     try:
-        called = model.forward if isinstance(model, nn.Module) else model
         signature = inspect.signature(called)
     except (TypeError, ValueError):
         return ["0"]
@@ -249,7 +256,7 @@ def _required(model: Any) -> List[str]:
 def _exported_inputs(model: Any) -> Tuple[InputSpec, ...]:
     """The user's inputs as the exported graph declares them."""
     wanted = {spec.arg.name for spec in model.graph_signature.input_specs if spec.kind.name == "USER_INPUT"}
-    specs = []
+    specs: List[InputSpec] = []
     for node in model.graph.nodes:
         value = node.meta.get("val")
         if node.op == "placeholder" and node.name in wanted and isinstance(value, torch.Tensor):

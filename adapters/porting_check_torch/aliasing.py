@@ -1,12 +1,12 @@
 """Writes through views: a tensor was written to, and another one lies in the same memory.
 
-The other tensor has a new value then. What it became is put into nodes where its geometry allows it: the written tensor is
-a region of it, or the other way round, or both are the same elements in another shape.
+The other tensor has a new value then. What it became is put into nodes where its geometry allows it: the
+written tensor is a region of it, or the other way round, or both are the same elements in another shape.
 """
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ def overlap(first: torch.Tensor, second: torch.Tensor) -> bool:
         return False
     try:
         views = [_bytes(tensor) for tensor in (first, second)]
-        return bool(np.shares_memory(views[0], views[1], max_work=100000))
+        shares: Any = np.shares_memory  # its type knows no bound of the effort
+        return bool(shares(views[0], views[1], max_work=100000))
     except (RuntimeError, TypeError, ValueError):  # not on the CPU, or too hard (numpy's TooHardError)
         return True
 

@@ -32,7 +32,8 @@ def to_array(tensor: torch.Tensor) -> np.ndarray:
     """An owned array of the tensor's values; sparse and quantized ones are made dense and real.
 
     Args:
-        tensor: any device, layout and dtype. bfloat16 and float8 become the dtypes of ``ml_dtypes``; without that package
+        tensor: any device, layout and dtype. bfloat16 and float8 become the dtypes of ``ml_dtypes``; without
+        that package
             they are widened to float32, which holds every value of them.
 
     Example:

@@ -29,7 +29,7 @@ def has_fast_path(module: nn.Module) -> bool:
 
 
 def watch(module: nn.Module, enter: Callable[..., Any], leave: Callable[..., None]) -> List[Any]:
-    """Call ``enter`` before and ``leave`` after each call of a module; nothing on a torch without keyword hooks."""
+    """Call ``enter`` before and ``leave`` after a module runs, where torch has hooks with keywords."""
     states: List[Any] = []
 
     def before(watched: nn.Module, args: Any, kwargs: Any) -> None:
@@ -94,7 +94,7 @@ def attention(module: Any, refs: Dict[int, Ref]) -> Callable[..., None]:
 
 
 def run_exported(root: Any, args: Sequence[Any], kwargs: Dict[str, Any], scopes: Scopes) -> Any:
-    """Run the graph of an exported program node by node, so that each function is known to belong to its layer."""
+    """Run the graph of an exported program node by node, so that each function is known by its layer."""
     held: Dict[str, List[int]] = {}
     for name, tensor in list(root.named_parameters()) + list(root.named_buffers()):
         held.setdefault(name.rpartition(".")[0], []).append(id(tensor))

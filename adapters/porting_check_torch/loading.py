@@ -1,4 +1,4 @@
-"""Model files: exported programs and TorchScript. Pickles are refused: loading one runs whatever code is in it."""
+"""Model files: exported programs and TorchScript. Pickles are refused: loading one runs its code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from porting_check.neutral.errors import ModelError
 SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript", ".jit")
 INSTEAD = (
     "Give a function that builds the module and loads the weights, as file.py:function "
-    "(torch.load(..., weights_only=True) inside it is safe), or a file saved with torch.export.save or torch.jit.save"
+    "(torch.load(..., weights_only=True) in it is safe), or a file from torch.export.save or torch.jit.save"
 )
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _RELAX = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -24,11 +24,12 @@ def load_model(path: str) -> Any:
     """Load an exported program (``.pt2``) or TorchScript (``.pt``), told apart by what is in the file.
 
     Raises:
-        ModelError: no such file, a damaged one, a pickle of weights or of a module, or a kind that cannot be told.
+        ModelError: no such file, a damaged one, a pickle of weights or of a module, or a kind that cannot be
+        told.
     """
     if not os.path.isfile(path):
         raise ModelError(
-            f"{path!r} does not exist or is a folder; expected a file saved by torch.export.save or torch.jit.save"
+            f"{path!r} does not exist or is a folder; expected a file of torch.export.save or torch.jit.save"
         )
     names = _names(path)
     if any(name.endswith("constants.pkl") and "/code/" not in name for name in names) and _has(
@@ -73,7 +74,7 @@ def _exported(path: str, names: List[str]) -> Any:
     """Load an exported program with every pickle inside read as bare tensors or not at all."""
     if not hasattr(torch, "export"):
         raise ModelError(
-            f"{path!r} is an exported program; torch {torch.__version__} cannot load those (2.1 and later can)"
+            f"{path!r} is an exported program; torch {torch.__version__} cannot load those (2.1 can)"
         )
     custom = [
         name for name in names if "/constants/" in name and ("custom_obj" in name or "opaque_obj" in name)

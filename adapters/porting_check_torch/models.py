@@ -35,7 +35,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def root_of(model: Any) -> Optional[nn.Module]:
-    """The module that holds a model's parameters: itself, the graph of an exported program, a bound method's object."""
+    """The module with a model's parameters: itself, an exported program's graph, a bound method's object."""
     if is_exported(model):
         if model not in _UNLIFTED:
             _UNLIFTED[model] = model.module()
@@ -122,7 +122,7 @@ def _misfit(name: str, array: np.ndarray, known: Mapping[str, torch.Tensor]) -> 
 
 @contextlib.contextmanager
 def preserved(model: Any) -> Iterator[None]:
-    """Leave a model's buffers and modes, and every random generator, as they were, whatever happens inside."""
+    """Leave a model's buffers and modes, and all random generators, as they were, whatever happens inside."""
     root = root_of(model)
     modules = list(root.modules()) if root is not None else []
     modes = [(module, module.training) for module in modules]
@@ -156,7 +156,7 @@ def _restore_tensors(
             if not is_script(module) and module._buffers.get(name) is not tensor:
                 module._buffers[name] = tensor
             if tensor.shape != saved.shape:
-                tensor.set_(saved)  # type: ignore[call-overload]
+                tensor.set_(saved)
             elif not _same_bits(tensor, saved):
                 tensor.copy_(saved)
 

@@ -1,4 +1,4 @@
-"""Seeing every call of a torch function: by a mode where torch has one, else by a subclass of Tensor (torch 1.10)."""
+"""Seeing every call of a torch function: by a mode, or by a subclass of Tensor where torch has no mode."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Traced(torch.Tensor):
 
 
 def _mode(observer: Observer) -> Any:
-    class Mode(TorchFunctionMode):  # type: ignore[misc]
+    class Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             return observer(func, args, kwargs, lambda: func(*args, **kwargs))
@@ -71,11 +71,43 @@ def observing(
         with _mode(observer):
             yield lambda tensor: tensor
         return
-    Traced.observer = staticmethod(observer)  # type: ignore[assignment]
+    Traced.observer = staticmethod(observer)
     try:
         yield lambda tensor: tensor.as_subclass(Traced)
     finally:
         Traced.observer = None
+
+
+@contextlib.contextmanager
+def script_calls(observer: Observer) -> Iterator[None]:
+    """Report calls of TorchScript, which no mode sees; its classes are changed for the time being."""
+    kinds = [
+        kind
+        for kind in (getattr(torch._C, name, None) for name in ("ScriptFunction", "ScriptMethod"))
+        if kind
+    ]
+    originals = [(kind, kind.__call__) for kind in kinds]
+
+    def reporting(original: Any) -> Any:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return observer(self, args, kwargs, lambda: original(self, *args, **kwargs))
+
+        return call
+
+    for kind, original in originals:
+        kind.__call__ = reporting(original)
+    try:
+        yield
+    finally:
+        for kind, original in originals:
+            kind.__call__ = original
+
+
+def in_transform() -> bool:
+    """Whether a transform (vmap, grad) is at work, inside which tensors have no values of their own."""
+    functorch = getattr(torch._C, "_functorch", None)
+    peek = getattr(functorch, "peek_interpreter_stack", None)
+    return peek is not None and peek() is not None
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -12,10 +11,10 @@ from torch import nn
 
 from porting_check.neutral.adapter import Inputs
 from porting_check.neutral.errors import PortingError, RunError
-from porting_check.neutral.trace import Port, Record, Sink
+from porting_check.neutral.trace import Port, Sink
 from porting_check_torch import aliasing, layers, trees
 from porting_check_torch.arrays import shape_of
-from porting_check_torch.describe import Description, Draft, Function, Ref, Undescribed, function_of
+from porting_check_torch.describe import Draft, Function, Ref, Undescribed, function_of
 from porting_check_torch.models import (
     device_of,
     is_exported,
@@ -25,11 +24,20 @@ from porting_check_torch.models import (
     root_of,
     unwrapped,
 )
-from porting_check_torch.observe import observing, unobserved
+from porting_check_torch.observe import in_transform, observing, script_calls, unobserved
 from porting_check_torch.scopes import Scope, Scopes, caller
 from porting_check_torch.values import Entry, Values, Write, version_of
+from porting_check_torch.writing import Writer, contains, described, distinct, opaque, plain_name
 
 SCRIPT = "is TorchScript: the operators inside cannot be observed; record the Python module instead"
+
+
+def _refuse_script(d: Draft, *_args: Any, **_named: Any) -> None:
+    d.refuse(SCRIPT)
+
+
+SCRIPT_CALL = Function("jit", "script", _refuse_script, True, "main")
+"""A call of TorchScript from Python code."""
 
 
 def record_model(model: Any, inputs: Inputs, sink: Sink, *, by_mode: Optional[bool] = None) -> List[str]:
@@ -73,8 +81,8 @@ def run_error(error: Exception, inputs: Inputs, where: str = "") -> RunError:
 
 def call_model(model: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> Any:
     """Run a model as its user does."""
-    root = root_of(model) if is_exported(model) else model
-    return root(*args, **kwargs)
+    run: Any = root_of(model) if is_exported(model) else model
+    return run(*args, **kwargs)
 
 
 class Recorder:
@@ -85,11 +93,11 @@ class Recorder:
         self.sink = sink
         self.root = root_of(model)
         self.values = Values(sink, named_tensors(model), self._settle)
+        self.writer = Writer(sink, self.values)
         modules = [] if self.root is None else list(self.root.named_modules())
         self.scopes = Scopes({id(module): path for path, module in modules})
         self.scopes.left = self._left
         self.broken: Optional[Exception] = None
-        self._calls: Dict[str, int] = Counter()
         self._place: Tuple[Optional[BaseException], str] = (None, "")
         self._notes: List[str] = []
         self._quiet = 0
@@ -118,6 +126,7 @@ class Recorder:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.scopes)
             stack.enter_context(self._whole_layers())
+            stack.enter_context(script_calls(self._observe_script))
             wrap = stack.enter_context(observing(self.observe, by_mode))
             given = [wrap(tensor) for tensor in args], {name: wrap(tensor) for name, tensor in kwargs.items()}
             with unobserved():
@@ -154,12 +163,10 @@ class Recorder:
     def _run_script(self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor]) -> None:
         refs = self._declare(args, kwargs)
         outputs = self.model(*args, **kwargs)
-        made = [tensor for tensor in _distinct(trees.tensors(outputs)) if self.values.find(tensor) is None]
-        name, call = self._next("forward")
-        results = [
-            self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(made)
-        ]
-        self._emit(name, call, "torch.jit.ScriptModule", opaque(refs, results), f"the model {SCRIPT}", "")
+        made = [tensor for tensor in distinct(trees.tensors(outputs)) if self.values.find(tensor) is None]
+        head, results = self.writer.begin("forward", made)
+        what = opaque(refs, results)
+        self.writer.write(head, "torch.jit.ScriptModule", what, f"the model {SCRIPT}", "", refs)
         self._finish(outputs)
 
     # Functions.
@@ -171,6 +178,24 @@ class Recorder:
         function = function_of(func)
         if self._quiet or self.broken is not None or function.kind in ("bookkeeping", "creation"):
             return call()
+        if in_transform():
+            self._notes.append(
+                f"{function.spoken} runs inside a transform (vmap, grad) unobserved; the result is a constant"
+            )
+            return call()
+        return self._observe(function, args, kwargs, call)
+
+    def _observe_script(
+        self, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any], call: Callable[[], Any]
+    ) -> Any:
+        if self._quiet or self.broken is not None:
+            return call()
+        with unobserved():
+            return self._observe(SCRIPT_CALL, args, kwargs, call)
+
+    def _observe(
+        self, function: Function, args: Tuple[Any, ...], kwargs: Dict[str, Any], call: Callable[[], Any]
+    ) -> Any:
         scope = self.scopes.current
         try:
             given = trees.tensors((args, kwargs))
@@ -203,31 +228,26 @@ class Recorder:
         result: Any,
     ) -> None:
         """Record a call that has been made."""
-        outputs = _distinct(trees.tensors(result))
+        outputs, given = distinct(trees.tensors(result)), [ref.tensor for ref in refs]
         if function.name in ("__setitem__", "data.__set__"):
             outputs = changed = [refs[0].tensor]
         if function.name == "numpy" and not outputs:
-            self._notes.append(
-                f"{scope.path or 'the model'} takes values out of torch (numpy()); what comes back is a constant"
-            )
+            where = scope.path or "the model"
+            self._notes.append(f"{where} takes values out of torch (numpy); what comes back is a constant")
         if self._unchanged(function, refs, outputs, changed):
             return
         outputs += [
-            t for t in _distinct(changed) if not _contains(outputs, t) and not self._aliased(t, outputs)
+            t for t in distinct(changed) if not contains(outputs, t) and not self._aliased(t, outputs)
         ]
         if not outputs:
             return
-        name, call = self._next(
-            scope.name(_plain(function.name), function.kind == "main", [ref.tensor for ref in refs])
-        )
-        made = [
-            self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(outputs)
-        ]
+        changed = changed + [t for t in outputs if _uncounted(t) and contains(given, t)]
+        main = function.kind == "main"
+        head, made = self.writer.begin(scope.name(plain_name(function.name), main, given), outputs)
         draft = Draft(made, scope.kind)
-        description, reason = described(function, draft, arguments)
-        self._use(description or opaque(refs, made), refs)
-        self._emit(name, call, function.spoken, description or opaque(refs, made), reason, caller())
-        for ref in [ref for ref in made if _contains(changed, ref.tensor)]:
+        description, reason = described(function, draft, arguments, refs)
+        self.writer.write(head, function.spoken, description, reason, caller(), refs)
+        for ref in [ref for ref in made if contains(changed, ref.tensor)]:
             self._through_views(scope, function, ref, outputs)
 
     def _unchanged(
@@ -241,17 +261,17 @@ class Recorder:
             if output.dtype == source.dtype and shape_of(output) == source.shape:
                 self.values.same(output, source.tensor)
                 return True
-        given = [ref.tensor for ref in refs]
-        return function.describer is None and all(_contains(given, tensor) for tensor in outputs)
+        inputs = [ref.tensor for ref in refs]
+        return function.describer is None and all(contains(inputs, tensor) for tensor in outputs)
 
     def _aliased(self, tensor: torch.Tensor, outputs: List[torch.Tensor]) -> bool:
-        return any(_contains(self.values.sharing(output), tensor) for output in outputs)
+        return any(contains(self.values.sharing(output), tensor) for output in outputs)
 
     def _through_views(
         self, scope: Scope, function: Function, written: Ref, outputs: List[torch.Tensor]
     ) -> None:
         """Note for the other tensors that lie where one was written that they hold a new value."""
-        others = [t for t in self.values.sharing(written.tensor) if not _contains(outputs, t)]
+        others = [t for t in self.values.sharing(written.tensor) if not contains(outputs, t)]
         frozen = replace(written, tensor=written.tensor.detach()) if others else written
         for other in others:
             if aliasing.overlap(other, written.tensor):
@@ -263,17 +283,16 @@ class Recorder:
         """Record what became of a tensor that was written to through others, now that it is used."""
         writes, entry.pending = entry.pending, []
         old = Ref(tensor, entry.key, shape_of(tensor), tensor.dtype)
+        self.values.store(tensor, entry)
         first, inside = writes[0], "write_through_view"
-        name, call = self._next(f"{first.path}/{inside}" if first.path else inside)
-        made = self.values.make(tensor, f"{_id(name, call)}:0")
-        draft = Draft([made])
+        head, made = self.writer.begin(f"{first.path}/{inside}" if first.path else inside, [tensor])
+        draft, read = Draft(made), [old] + [write.written for write in writes]
         try:
-            aliasing.describe_writes(draft, old, [write.written for write in writes])
+            aliasing.describe_writes(draft, old, read[1:])
             description, reason = draft.finish(), ""
         except Undescribed as refusal:
-            read = [old] + [write.written for write in writes]
-            description, reason = opaque(read, [made]), f"a write through a view {refusal}"
-        self._emit(name, call, f"{first.function} (through a view)", description, reason, first.location)
+            description, reason = opaque(read, made), f"a write through a view {refusal}"
+        self.writer.write(head, f"{first.function} (through a view)", description, reason, first.location, ())
 
     # Layers that are recorded as a whole.
 
@@ -286,18 +305,20 @@ class Recorder:
                 if layers.is_attention(module):
                     handles += layers.watch(module, self._enter_layer, self._leave_layer)
                 if layers.has_fast_path(module):
-                    self._notes.append(f"{path or 'the model'} can take a fused fast path; it was recorded without")
+                    self._notes.append(
+                        f"{path or 'the model'} can take a fused fast path; it was recorded without"
+                    )
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def _enter_layer(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """What must be known before the layer runs; inside, nothing is observed, so that it runs as it always does."""
+        """What must be known before the layer runs; inside nothing is observed, so that it runs as ever."""
         guard = unobserved()
         guard.__enter__()
         self._quiet += 1
-        given = _distinct(trees.tensors((args, kwargs)) + list(module.parameters()))
+        given = distinct(trees.tensors((args, kwargs)) + list(module.parameters()))
         refs = {id(t): self.values.ref(t, True) for t in given}
         return guard, refs
 
@@ -319,17 +340,13 @@ class Recorder:
         self, module: nn.Module, refs: Dict[int, Ref], args: Any, kwargs: Any, output: Any
     ) -> None:
         scope = self.scopes.scope(module)
-        name, call = self._next(scope.path or type(module).__name__)
-        outputs = _distinct(trees.tensors(output))
-        made = [
-            self.values.make(tensor, f"{_id(name, call)}:{place}") for place, tensor in enumerate(outputs)
-        ]
+        outputs = distinct(trees.tensors(output))
+        head, made = self.writer.begin(scope.path or type(module).__name__, outputs)
         function = Function("nn", type(module).__name__, layers.attention(module, refs))
         exchanged = trees.replace((args, kwargs), lambda tensor: refs[id(tensor)])
-        description, reason = described(function, Draft(made, scope.kind), exchanged)
         read = list(refs.values())
-        self._use(description or opaque(read, made), read)
-        self._emit(name, call, function.spoken, description or opaque(read, made), reason, caller())
+        description, reason = described(function, Draft(made, scope.kind), exchanged, read)
+        self.writer.write(head, function.spoken, description, reason, caller(), read)
 
     def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """``nn.Identity`` calls no function; it is recorded here, so that a layer is not missing."""
@@ -337,67 +354,12 @@ class Recorder:
             return
         with unobserved():
             source = self.values.ref(output, True)
-            name, call = self._next(self.scopes.scope(module).path or "Identity")
-            draft = Draft([self.values.make(output, f"{_id(name, call)}:0")])
+            head, made = self.writer.begin(self.scopes.scope(module).path or "Identity", [output])
+            draft = Draft(made)
             draft.give(draft.port(source))
-            self._emit(name, call, "torch.nn.Identity", draft.finish(), "", "")
-
-    # Writing records.
-
-    def _next(self, name: str) -> Tuple[str, int]:
-        """The name and which call of it this is."""
-        call = self._calls[name]
-        self._calls[name] += 1
-        return name, call
-
-    def _use(self, description: Description, refs: Sequence[Ref]) -> None:
-        """Store the arguments that a record reads."""
-        read = {port.value for port in description.inputs + description.parameters}
-        for ref in refs:
-            if ref.key in read:
-                self.values.use(ref)
-
-    def _emit(
-        self, name: str, call: int, operator: str, what: Description, reason: str, location: str
-    ) -> None:
-        ports = (what.inputs, what.outputs, what.parameters)
-        self.sink.record(Record(name, call, operator, *ports, what.nodes, what.constants, reason, location))
+            self.writer.write(head, "torch.nn.Identity", draft.finish(), "", "", (source,))
 
 
-def described(
-    function: Function, draft: Draft, arguments: Tuple[Any, Any]
-) -> Tuple[Optional[Description], str]:
-    """The description of a call, or ``None`` and the reason why there is none."""
-    try:
-        function.describe(draft, *arguments)
-        return draft.finish(), ""
-    except Undescribed as refusal:
-        return None, f"{function.spoken} {refusal}"
-    except Exception as error:  # a form of call that the describer does not know must not end the recording
-        return None, f"{function.spoken} could not be described: {type(error).__name__}: {error}"
-
-
-def opaque(refs: Sequence[Ref], made: Sequence[Ref]) -> Description:
-    """Only what went in and came out."""
-    distinct = list({ref.key: ref for ref in refs}.values())
-    ports = [Port(f"x{place}", ref.key) for place, ref in enumerate(distinct)]
-    outputs = tuple(Port(f"y{place}" if len(made) > 1 else "y", ref.key) for place, ref in enumerate(made))
-    parameters = tuple(port for port in ports if port.value.startswith("parameter:"))
-    return Description(tuple(port for port in ports if port not in parameters), outputs, parameters, ())
-
-
-def _id(name: str, call: int) -> str:
-    return name if call == 0 else f"{name}#{call}"
-
-
-def _plain(name: str) -> str:
-    """A function's name without dunders and the underscore of in-place variants."""
-    return name.replace(".__get__", "").replace(".__set__", "").strip("_")
-
-
-def _contains(tensors: Sequence[torch.Tensor], tensor: torch.Tensor) -> bool:
-    return any(item is tensor for item in tensors)
-
-
-def _distinct(tensors: Sequence[torch.Tensor]) -> List[torch.Tensor]:
-    return list({id(tensor): tensor for tensor in tensors}.values())
+def _uncounted(tensor: torch.Tensor) -> bool:
+    """Whether torch does not count the writes to a tensor (those made in inference mode)."""
+    return bool(getattr(tensor, "is_inference", bool)())

@@ -30,8 +30,8 @@ class Scope:
     def name(self, function: str, main: bool, arguments: Any) -> str:
         """The name of what a function does here.
 
-        The module's path for what a layer of torch.nn is there for and for a function that uses a tensor which the
-        module itself holds; ``path/function`` otherwise.
+        The module's path for what a layer of torch.nn is there for and for a function that uses a tensor
+        which the module itself holds; ``path/function`` otherwise.
         """
         inside = f"{self.path}/{function}" if self.path else function
         if not self.path:
@@ -50,6 +50,8 @@ def scope_of(module: nn.Module, path: str) -> Scope:
     """The scope of a module under a path."""
     own = [t for t in list(module._parameters.values()) + list(module._buffers.values()) if t is not None]
     kind = type(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return Scope(path, kind.__name__, library=True, leaf=True)
     library = kind.__module__.startswith(LIBRARY) or _parametrized(kind)
     held = frozenset(id(tensor) for tensor in own)
     if not held and library and len(module._modules):  # the weights of a parametrised layer lie below it
@@ -66,7 +68,7 @@ def _parametrized(kind: type) -> bool:
 
 
 class Scopes:
-    """Keeps the stack through global hooks, so that modules are not touched and modules made on the way are seen too.
+    """Keeps the stack through global hooks: modules are not touched, and those made on the way are seen.
 
     Example:
         >>> net = nn.Sequential(nn.ReLU())

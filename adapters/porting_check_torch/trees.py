@@ -20,7 +20,20 @@ def tensors(value: Any) -> List[torch.Tensor]:
         >>> len(tensors([torch.zeros(1), {"a": torch.zeros(1)}, None, 3]))
         2
     """
-    return [tensor for _, tensor in _walk(value, "")]
+    found: List[torch.Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: List[torch.Tensor]) -> None:
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _collect(item, found)
+    elif value is not None and not isinstance(value, (int, float, str, torch.dtype, torch.device)):
+        for _, item in _items(value):
+            _collect(item, found)
 
 
 def replace(value: Any, exchange: Callable[[torch.Tensor], Any]) -> Any:

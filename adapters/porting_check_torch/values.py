@@ -1,4 +1,4 @@
-"""Which value of the trace each living tensor is; values are stored once, before anything can write over them."""
+"""Which value of the trace each living tensor is; values are stored once, before they can be overwritten."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entry:
 
 
 class Write(NamedTuple):
-    """A tensor that was written to: which value it then had, where (a path of modules, a line) and by what function."""
+    """A tensor that was written to: the value it then had, where (modules, line) and by what function."""
 
     written: Ref
     path: str
@@ -132,7 +132,8 @@ class Values:
     def ref(self, tensor: torch.Tensor, snapshot: bool) -> Ref:
         """A tensor as an argument, its value stored now, before the call can write over it.
 
-        Small fixed tensors mostly become constants of a record and wait, unless ``snapshot`` says that the call writes.
+        Small fixed tensors mostly become constants of a record and wait, unless ``snapshot`` says that the
+        call writes.
         """
         entry = self.entry(tensor)
         if snapshot or entry.fixed is None:
@@ -183,8 +184,13 @@ class Values:
         return found
 
     def written(self, tensor: torch.Tensor, write: Optional[Write]) -> None:
-        """Note that the memory of a tensor was written to elsewhere; without a ``write``, beside its own elements."""
+        """Note that a tensor's memory was written to through another; ``None``: beside its own elements."""
         entry = self._entries[id(tensor)]
         entry.version = version_of(tensor)
-        if write is not None:
+        if write is None:
+            return
+        if entry.stored or entry.fixed is not None:
             entry.pending.append(write)
+        else:  # never used before, so that its old value is lost
+            self.notes.append(f"{entry.key} was changed through another tensor before it was used")
+            self._drop(tensor)

@@ -166,7 +166,9 @@ def match_names(
     declared = [(a, b) for a, b in (mapping or {}).items() if a in ours and b in theirs]
     left = [name for name in ours if name not in dict(declared)]
     right = [name for name in theirs if name not in {b for _, b in declared}]
-    rest = [(name, name) for name in left] if set(left) == set(right) else list(zip(left, right, strict=False))
+    rest = (
+        [(name, name) for name in left] if set(left) == set(right) else list(zip(left, right, strict=False))
+    )
     place = {name: index for index, name in enumerate(ours)}
     return sorted(declared + rest, key=lambda pair: place[pair[0]])
 

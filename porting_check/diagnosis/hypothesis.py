@@ -89,7 +89,9 @@ class Suspect:
         assert self.judged.truth is not None
         try:
             other = self.judge.counterpart(self.judged.region, edits)
-            order = self.judged.axes or self.judge.axes_of(self.judged.region.target, self.judged.truth, other)
+            order = self.judged.axes or self.judge.axes_of(
+                self.judged.region.target, self.judged.truth, other
+            )
             if order is None or order.of(self.judged.truth.shape) != other.shape:
                 return float("inf")
             measured = difference(self.judged.truth, other, permutation=order.permutation)

@@ -16,6 +16,7 @@ import porting_check.neutral.errors as errors
 from porting_check.neutral.errors import PortingError, RunError
 from porting_check.neutral.trace import Trace
 from porting_check.neutral.tracefile import load_trace
+from porting_check.recorder.sources import framework_of
 
 Progress = Callable[[str, int, int], None]
 TAIL = 12
@@ -37,6 +38,7 @@ def record_in_subprocess(
         PortingError: whatever the inner side raised, as it was.
         RunError: the process died; with its last words.
     """
+    framework_of(spec)
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
         failure = os.path.join(folder, "error.json")
         command = [

@@ -20,7 +20,7 @@ Inputs = Mapping[str, np.ndarray]
 class InputSpec:
     """What is known of one input of a model before it runs.
 
-    ``shape`` has ``None`` where any size is accepted and is ``None`` itself where nothing is known. ``layout`` is ``""``
+    A spec without a name holds for every input, of which even the number is unknown. ``shape`` has ``None`` where any size is accepted and is ``None`` itself where nothing is known. ``layout`` is ``""``
     when unknown. ``limit``: integer inputs must be below it (the size of an embedding table).
 
     Example:

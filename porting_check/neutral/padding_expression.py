@@ -82,6 +82,7 @@ def expressible(
         return _pad(request)
     if operator == "ConvTranspose":
         return express_transposed(request)
+    _check_average(request)
     argument = _direct(request)
     return _with_pad_operator(request) if argument is None else request.answer(argument)
 
@@ -93,6 +94,16 @@ def _pad(request: Request) -> Expression:
     reason = "" if native else f"{request.framework} has no pad mode like {request.mode!r}"
     made = request.answer(Argument(""), lines, (), reason, name)
     return Expression(native is not None, "", "", made.before, (), name, reason, None, made.imports)
+
+
+def _check_average(request: Request) -> None:
+    """An average that does not count padding needs an element of the input in every window."""
+    counted = request.operator != "AveragePool" or request.count_include_pad or not request.implicit
+    extents = [window.extent for window in request.axes]
+    if not counted and any(max(pair) >= extent for pair, extent in zip(request.padding.pairs, extents)):
+        raise PaddingError(
+            f"with padding {request.padding}, windows of {extents} can hold padding alone: no average"
+        )
 
 
 def _direct(request: Request) -> Optional[Argument]:
@@ -125,14 +136,9 @@ def _with_pad_operator(request: Request) -> Expression:
 
 def _mended_average(request: Request, overhang: Padding, counted: float) -> Tuple[List[str], List[str]]:
     """Average a one for each element that counts, zeros elsewhere: the share to divide the result by."""
-    extents = [window.extent for window in request.axes]
     if request.framework == "onnx":
         raise PaddingError(
             f"ONNX AveragePool cannot average over {request.padding} with kernel {request.numbers[0]} so"
-        )
-    if not counted and any(max(pair) >= extent for pair, extent in zip(request.padding.pairs, extents)):
-        raise PaddingError(
-            f"with padding {request.padding} some windows of {extents} hold padding alone: no average"
         )
     lines = [f"w = {request.dialect.ones_like}(x)"]
     for padding, value in ((request.padding, counted), (overhang, 0.0)):
@@ -170,7 +176,7 @@ def _same(request: Request, padding: Padding) -> Optional[Argument]:
     sizes = (1,) * padding.ndim if free else request.sizes
     if sizes is None or same_padding(sizes, *request.numbers) != padding:
         return None
-    if padding.ndim == 3 and same_padding(sizes, *request.numbers, clamp=False) != padding:
+    if padding.ndim == 3 and same_padding(sizes, *request.numbers, clamp=False).begins != padding.begins:
         return None  # TensorFlow on a CPU would crop here
     return Argument(word, None if free and not request.ceil_mode else request.sizes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence, Tuple
 
@@ -140,7 +141,8 @@ class Request:
     ) -> Expression:
         """The expression made of these parts."""
         lines = (*before, *after)
-        needed = (*self.dialect.imports, "import numpy as np")
+        known = dict.fromkeys((*self.dialect.imports, "import numpy as np"))
+        used = [one for one in known if re.search(rf"\b{one.split()[-1]}\.", "\n".join(lines))]
         return Expression(
             direct=not lines,
             argument=argument.text,
@@ -150,9 +152,7 @@ class Request:
             reads=reads,
             reason=reason if lines else "",
             only_for_sizes=argument.only_for_sizes,
-            imports=tuple(
-                one for one in dict.fromkeys(needed) if any(one.split()[-1] + "." in x for x in lines)
-            ),
+            imports=tuple(used),
         )
 
 

@@ -241,7 +241,8 @@ def onnx_transposed_pads(
 
     Raises:
         PaddingError: a crop that appends at the begin, or more at the end than ``output_padding`` may, which
-            is less than the larger of stride and dilation (ONNX Runtime, torch.nn.ConvTranspose2d).
+            is less than the larger of stride and dilation (torch.nn.ConvTranspose2d; ONNX Runtime 1.31 wants
+            less than the stride).
     """
     axes = windows(crop.ndim, kernel, strides, dilations)
     for (begin, end), window in zip(crop.pairs, axes):

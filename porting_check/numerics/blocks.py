@@ -32,8 +32,10 @@ class Blocks:
     Example:
         >>> x = np.arange(6.0).reshape(2, 3)
         >>> walk = Blocks(x, x.copy(), 4)
-        >>> [a.size for _, a, b in walk], walk.index((4,), (2,), 1)
-        ([4, 2], (1, 2))
+        >>> [(origin, part.tolist()) for origin, part, _ in walk]
+        [((0,), [0.0, 1.0, 2.0]), ((3,), [3.0, 4.0, 5.0])]
+        >>> walk.index((3,), (3,), 1)
+        (1, 1)
     """
 
     def __init__(self, first: Array, second: Array, size: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ Array = NDArray[Any]
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 Fold = Callable[[tuple[int, ...], Array, Array], None]
 
-CHUNK = 16384
+CHUNK = 32768
 """Values of a block: three float64 arrays of this length stay in a second-level cache."""
 
 DOT = 8192
@@ -22,6 +23,19 @@ DOT = 8192
 LOPSIDED = 1e8
 """Ratio of two sums of squares beyond which their dot product is not derived from them but taken."""
 
+
+class Views(NamedTuple):
+    """The buffers of one shape of block: flat, shaped, and cut into pieces that BLAS likes."""
+
+    reference: Array
+    candidate: Array
+    shaped_reference: Array
+    shaped_candidate: Array
+    both: Array
+    second: Array
+    second_and_ones: Array
+    floors: Array
+    rest: Array
 
 
 @dataclass
@@ -48,9 +62,9 @@ class Tally:
     products: float = 0.0
     signed: complex = 0.0
     rows: Array = field(default_factory=lambda: np.ones((3, CHUNK + CHUNK // DOT + 1)))
-    mask: Array = field(default_factory=lambda: np.empty(CHUNK, bool))
-    _agreed: int = 0
+    views: dict[tuple[int, ...], Views] = field(default_factory=dict)
     floors: Array = field(init=False)
+    _agreed: int = 0
 
     def __post_init__(self) -> None:
         """Spread the floor over an array: numpy's maximum with a scalar is more than twice as slow."""
@@ -76,58 +90,71 @@ class Tally:
 
     def fold_real(self, origin: tuple[int, ...], ours: Array, theirs: Array, exact: bool = False) -> None:
         """Take up one block of real values. ``exact``: 64-bit integers, subtracted without loss."""
-        n = ours.size
-        r, d = self.rows[0, :n], self.rows[1, :n]
-        r.reshape(ours.shape)[...] = ours
-        d.reshape(ours.shape)[...] = theirs
-        pieces = self._pieces(n)
-        rr, cc = _dots(pieces[:2], pieces[:2])
+        shape = ours.shape
+        views = self.views.get(shape) or self._views(shape)
+        r, d = views.reference, views.candidate
+        views.shaped_reference[...] = ours
+        views.shaped_candidate[...] = theirs
+        views.rest[...] = 0
+        rr, cc = _dots(views.both, views.both)
         if not rr + cc < np.inf:
             self.fold_careful(origin, ours, theirs)
             return
-        product = _dots(pieces[:1], pieces[1:2])[0] if not cc / LOPSIDED < rr < cc * LOPSIDED else None
+        lopsided = not cc / LOPSIDED < rr < cc * LOPSIDED
+        product = _dots(views.both[:1], views.second)[0] if lopsided else None
         if exact:
-            _subtract_integers(theirs, ours, d.reshape(ours.shape))
+            _subtract_integers(theirs, ours, views.shaped_candidate)
         else:
             np.subtract(d, r, out=d)
-        dd, bias = _dots(pieces[1:], pieces[1:2])
+        dd, bias = _dots(views.second_and_ones, views.second)
         self.reference_squares += rr
         self.candidate_squares += cc
         self.squares += dd
         self.products += (rr + cc - dd) / 2 if product is None else product
         self.signed += bias
-        self.count += n
-        self.compared += n
-        self.extremes(origin, ours.shape, np.abs(d, out=d), np.abs(r, out=r))
-
-    def _pieces(self, n: int) -> Array:
-        """The first ``n`` values of the reference, the candidate and of ones, cut to lengths that BLAS likes."""
-        count = -(-n // DOT)
-        width = -(-n // count)
-        self.rows[:2, n : count * width] = 0
-        return self.rows[:, : count * width].reshape(3, count, width)
+        self.count += r.size
+        self.compared += r.size
+        self.extremes(origin, shape, np.abs(d, out=d), np.abs(r, out=r), views.floors)
 
     def fold_exact(self, origin: tuple[int, ...], ours: Array, theirs: Array) -> None:
         """Take up one block of 64-bit integers."""
         self.fold_real(origin, ours, theirs, exact=True)
 
+    def _views(self, shape: tuple[int, ...]) -> Views:
+        """The buffers as a block of this shape needs them, made once per shape."""
+        n = prod(shape)
+        count = -(-n // DOT)
+        total = count * -(-n // count)
+        pieces = self.rows[:, :total].reshape(3, count, -1)
+        reference, candidate = self.rows[0, :n], self.rows[1, :n]
+        made = Views(
+            reference, candidate, reference.reshape(shape), candidate.reshape(shape), pieces[:2], pieces[1:2],
+            pieces[1:], self.floors[:n], self.rows[:2, n:total],
+        )  # fmt: skip
+        self.views[shape] = made
+        return made
+
     def extremes(
-        self, origin: tuple[int, ...], shape: tuple[int, ...], sizes: Array, magnitudes: Array
+        self, origin: tuple[int, ...], shape: tuple[int, ...], sizes: Array, magnitudes: Array, floors: Array
     ) -> None:
         """Take up one block's sizes of differences and magnitudes of the reference; overwrites the latter."""
-        n, at = sizes.size, int(sizes.argmax())
+        at = int(sizes.argmax())
         largest = float(sizes[at])
         if largest > self.max_abs:
             self.max_abs, self.max_abs_place = largest, (origin, shape, at)
         if largest <= self.below_limit:
-            self.below += n
+            self.below += sizes.size
         else:
-            self.below += int(np.count_nonzero(np.less_equal(sizes, self.below_limit, out=self.mask[:n])))
-        np.maximum(magnitudes, self.floors[:n], out=magnitudes)
+            self.below += int(np.count_nonzero(sizes <= self.below_limit))
+        # Most blocks cannot hold the largest relative difference; their smallest magnitude shows it.
+        if largest <= self.max_rel * max(float(magnitudes[magnitudes.argmin()]), self.floor):
+            return
+        np.maximum(magnitudes, floors, out=magnitudes)
         np.divide(sizes, magnitudes, out=magnitudes)
         at = int(magnitudes.argmax())
-        if float(magnitudes[at]) > self.max_rel:
-            self.max_rel, self.max_rel_place = float(magnitudes[at]), (origin, shape, at)
+        relative = float(magnitudes[at])
+        if relative > self.max_rel:
+            self.max_rel, self.max_rel_place = relative, (origin, shape, at)
 
     def fold_careful(self, origin: tuple[int, ...], ours: Array, theirs: Array) -> None:
         """Take up one block that is complex or holds values that are not finite or whose squares overflow."""
@@ -144,7 +171,7 @@ class Tally:
         self.products += float((r.conj() * c).real.sum())
         self.signed += complex(d.sum()) if complex_values else float(d.sum())
         sizes = np.where(both, np.abs(d), -1.0)
-        self.extremes(origin, ours.shape, sizes, np.abs(r))
+        self.extremes(origin, ours.shape, sizes, np.abs(r), self.floors[: r.size])
         # What is not finite was counted as below by its size of -1; only infinities that agree really are.
         self.below += self._agreed - int(np.count_nonzero(~both))
 
@@ -169,7 +196,9 @@ class Tally:
 
 def _dots(first: Array, second: Array) -> list[float]:
     """Dot products of rows, of which each has been cut into pieces."""
-    return [float(value) for value in np.matmul(first[:, :, None], second[..., None]).sum(axis=(1, 2, 3))]
+    each = np.matmul(first[:, :, None], second[..., None])
+    products: list[float] = np.add.reduce(each[..., 0, 0], 1).tolist()
+    return products
 
 
 def _nan_alike(r: Array, c: Array) -> Array:

@@ -151,8 +151,10 @@ def widened(array: Array, dtype: DTypeLike | None) -> Array:
     """A floating array in ``dtype``, a complex one in its complex twin, anything else as it is.
 
     Example:
-        >>> widened(np.zeros(2, np.float32), np.float64).dtype, widened(np.zeros(2, np.int8),
-        np.float64).dtype (dtype('float64'), dtype('int8'))
+        >>> widened(np.zeros(2, np.float32), np.float64).dtype
+        dtype('float64')
+        >>> widened(np.zeros(2, np.int8), np.float64).dtype
+        dtype('int8')
     """
     array = np.asarray(array)
     if dtype is None:

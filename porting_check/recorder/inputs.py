@@ -129,7 +129,7 @@ def named(inputs: Any, specs: Sequence[InputSpec]) -> Dict[str, np.ndarray]:
     else:
         items = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
         given = {str(index): _array(index, value) for index, value in enumerate(items)}
-    names = [spec.name for spec in specs]
+    names = [spec.name for spec in specs if spec.name]
     if names and set(given) != set(names) and _positional(given) and len(given) == len(names):
         given = dict(zip(names, given.values()))
     elif names and _positional(dict.fromkeys(names)) and not _positional(given) and len(given) == len(names):
@@ -201,7 +201,7 @@ def translate(
     Raises:
         InputError: another number of inputs, or a layout that cannot be reached.
     """
-    required = [spec.name for spec in specs] or list(inputs)
+    required = [spec.name for spec in specs if spec.name] or list(inputs)
     if len(required) != len(inputs):
         raise InputError(
             f"the reference takes {len(inputs)} inputs ({', '.join(inputs)}), the candidate {len(required)} ({', '.join(required)})"
@@ -212,7 +212,7 @@ def translate(
     made, used = {}, {}
     for name, source in zip(required, sources):
         array, layout = inputs[source], layouts.get(source, "")
-        target = (targets or {}).get(name) or known.get(name, "") or layout
+        target = (targets or {}).get(name) or known.get(name) or known.get("", "") or layout
         try:
             fits = bool(layout and target) and len(layout) == len(target) == array.ndim
             made[name] = (

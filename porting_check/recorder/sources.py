@@ -49,9 +49,25 @@ def open_model(spec: str) -> Tuple[Any, Adapter]:
         ModelError: nothing there, an unknown suffix, no such function, or the function raised.
         FrameworkMissing: the framework of the file is not installed.
     """
-    if _is_function(spec):
+    framework = framework_of(spec)
+    if not framework:
         model = call_function(spec)
         return model, adapter_for(model)
+    adapter = load_adapter(framework)
+    return adapter.load(spec), adapter
+
+
+def framework_of(spec: str) -> str:
+    """Which framework opens what ``spec`` names, without opening it; "" for a function, which tells only when called.
+
+    Raises:
+        ModelError: nothing there, or not a model's suffix.
+    """
+    if _is_function(spec):
+        head = spec.rpartition(":")[0]
+        if head.endswith(".py") and not os.path.isfile(head):
+            raise ModelError(f"the file {head!r} does not exist")
+        return ""
     if not os.path.exists(spec):
         raise ModelError(f"{spec!r} does not exist. Expected {FORMS}")
     if os.path.isdir(spec):
@@ -59,11 +75,8 @@ def open_model(spec: str) -> Tuple[Any, Adapter]:
             raise ModelError(
                 f"the folder {spec!r} is neither a SavedModel (no saved_model.pb) nor a recording (no index.jsonl)"
             )
-        framework = "tensorflow"
-    else:
-        framework = _framework(spec)
-    adapter = load_adapter(framework)
-    return adapter.load(spec), adapter
+        return "tensorflow"
+    return _framework(spec)
 
 
 def _is_function(spec: str) -> bool:

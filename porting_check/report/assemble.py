@@ -39,7 +39,9 @@ def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress
             wrong.add(judged.region.target.reference)
     findings += _outputs(found, pairs)
     lacking = _not_compared(found)
-    verdict, reason = _overall(found, pairs, findings, lacking)
+    verdict, reason = _overall(found, pairs, lacking)
+    if settings.get("rtol") is not None:
+        verdict, reason = _tolerated(found, verdict, float(settings["rtol"]), float(settings["atol"]))
     return Report(
         verdict=verdict,  # type: ignore[arg-type]
         reason=reason,
@@ -208,20 +210,25 @@ def _reached(graph: Graph) -> set[int]:
     return {i for port in graph.trace.outputs for i in graph.between(port.value, ())[0]}
 
 
-def _overall(
-    found: Examination, pairs: list[PairResult], findings: list[Finding], lacking: list[NotCompared]
-) -> tuple[str, str]:
+def _overall(found: Examination, pairs: list[PairResult], lacking: list[NotCompared]) -> tuple[str, str]:
+    """The verdict of the whole, and its reason in one sentence."""
     divergent = [p for p in pairs if p.verdict == "divergent"]
     if divergent:
         return "divergent", f"{len(divergent)} of {len(pairs)} pairs compute something else"
     if not pairs or not found.judge.candidate.trace.outputs:
-        return "inconclusive", "no comparison was made: the models have no operators between inputs and outputs"
+        return (
+            "inconclusive",
+            "no comparison was made: the models have no operators between inputs and outputs",
+        )
     undecided = [p for p in pairs if p.verdict in ("undecided", "not-compared")]
     if undecided:
         return "inconclusive", f"{len(undecided)} of {len(pairs)} pairs could not be decided"
     if found.guessed_outputs:
         said = ", ".join(f"{a!r} and {b!r}" for a, b in found.guessed_outputs)
-        return "inconclusive", f"outputs of different names were paired by position only ({said}): give mapping={{name: name}}"
+        return (
+            "inconclusive",
+            f"outputs of different names were paired by position only ({said}): give mapping={{name: name}}",
+        )
     if found.unfed:
         return "inconclusive", "the axes of an input could not be matched: declare layouts"
     if not all(np.isfinite(_recorded(found.reference, p.value)).all() for p in found.reference.trace.outputs):
@@ -232,6 +239,25 @@ def _overall(
     if any(n for n in lacking if "counterpart" in n.reason):
         return "inconclusive", "some records have no counterpart on the other side"
     return "faithful", f"all {len(pairs)} pairs compute the same in float64, from the inputs to every output"
+
+
+def _tolerated(found: Examination, verdict: str, rtol: float, atol: float) -> tuple[str, str]:
+    """The verdict under a tolerance that the user gave: every output, recorded against recorded, and nothing else."""
+    said = f"by the tolerance given (rtol={rtol:g}, atol={atol:g}) on the outputs alone; without it: {verdict}"
+    outputs = [j for j in found.judged if j.region.target.output]
+    if found.missing or found.extra or not outputs:
+        return "divergent" if found.missing or found.extra else "inconclusive", said
+    for judged in outputs:
+        target = judged.region.target
+        ours, theirs = found.reference.array(target.reference), found.candidate.array(target.candidate)
+        if ours is None or theirs is None or judged.axes is None or judged.axes.of(ours.shape) != theirs.shape:
+            return "divergent", said
+        left = np.asarray(ours.transpose(judged.axes.permutation), np.float64)
+        with np.errstate(invalid="ignore"):
+            within = np.abs(np.asarray(theirs, np.float64) - left) <= atol + rtol * np.abs(left)
+        if not within.all():
+            return "divergent", said
+    return "faithful", said
 
 
 def _recorded(graph: Graph, key: str) -> np.ndarray:

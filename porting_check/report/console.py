@@ -202,8 +202,10 @@ def _run_row(page: Page, run: list[_Numbered], index: int) -> None:
     parts = [f"{same} identical"] if same else []
     parts += [f"{len(run) - same} round-off"] if same < len(run) else []
     ratios = [pair.ratio for _, pair in run if pair.ratio is not None]
-    largest = f"; largest ratio {wording.number(max(ratios))}" if ratios else ""
-    text = f"  {run[0][0]:>{index}} to {run[-1][0]}: {len(run)} good pairs ({', '.join(parts)}{largest})"
+    largest = f"; ratio ≤ {wording.number(max(ratios))}" if ratios else ""
+    heirs = sum(facts.inherits(pair) for _, pair in run)
+    listed = ", ".join(parts) + largest + (f"; {heirs} inherit" if heirs else "")
+    text = f"  {run[0][0]:>{index}} to {run[-1][0]}: {len(run)} good ({listed})"
     page.lines.append(page.paint(text, "good"))
 
 
@@ -247,7 +249,8 @@ def _outputs(page: Page, report: Report) -> None:
             if shown
             else wording.clean(pair.explanation, 500)
         )
-        mark = page.paint(f"{wording.SYMBOLS[pair.verdict]} {pair.verdict}", _STYLES[pair.verdict])
+        word, style = f"{wording.SYMBOLS[pair.verdict]} {pair.verdict}", _STYLES[pair.verdict]
+        mark = page.paint("✗ inherited error", "bad") if facts.inherits(pair) else page.paint(word, style)
         page.lines.append(f"  {wording.pair_name(pair)}  {mark}  {error}")
 
 
@@ -288,12 +291,11 @@ def _power(page: Page, report: Report) -> None:
 
 
 def _environments(page: Page, report: Report) -> None:
+    found = [*facts.environment_rows(report), *((*row, False) for row in facts.checks_rows(report))]
+    # What is the same on both sides is only told once, unless everything is wanted.
+    same = [row for row in found[2:] if row[1] == row[2]] if page.limit is not None else []
+    rows = [(f"{row[0]} {'≠' if row[3] else ' '}", row[1], row[2]) for row in found if row not in same]
     page.section("Environments (≠ where both have a value and they differ)")
-    rows = [
-        (f"{label} {'≠' if differs else ' '}", *both)
-        for label, *both, differs in facts.environment_rows(report)
-    ]
-    rows += [(f"{label}  ", *both) for label, *both in facts.checks_rows(report)]
     label = min(max(cells(row[0]) for row in rows), page.width // 2 - 4)
     side = (page.width - 2 - label - 4) // 2
     page.lines.append(page.paint(f"  {'':{label}}  {pad('reference', side)}  candidate", "dim"))
@@ -303,6 +305,10 @@ def _environments(page: Page, report: Report) -> None:
             texts = [pad(column[number] if number < len(column) else "", side) for column in columns]
             start = pad(fit(title, label) if number == 0 else "", label)
             page.lines.append(f"  {start}  {texts[0]}  {texts[1]}")
+    if same:
+        page.text(
+            "the same on both: " + ", ".join(f"{row[0]} {row[1]}" for row in same if row[1] != "-"), 2, 4
+        )
 
 
 def _reproduce(page: Page, report: Report) -> None:

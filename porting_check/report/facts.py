@@ -65,6 +65,11 @@ def position(report: Report, pair: PairResult) -> int:
     return next((place for place, other in enumerate(report.pairs, 1) if same(other, pair)), 0)
 
 
+def inherits(pair: PairResult) -> bool:
+    """Whether a layer that is right itself has a wrong recorded output: its input was wrong already."""
+    return pair.inherited and pair.verdict in {*wording.GOOD, "low-precision"}
+
+
 def proof(finding: Finding) -> str:
     """Whether the cause is proven, in words."""
     if finding.cause == "unknown":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from porting_check.report import facts, wording
-from porting_check.report.growth import growth
+from porting_check.report.growth import growth, relative
 from porting_check.report.result import PairResult, Report
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _context(report: Report) -> dict[str, Any]:
         "first": facts.first_wrong(report),
         "not_compared_pairs": [pair for pair in report.pairs if pair.verdict == "not-compared"],
         "growth": growth(report),
+        "relative": relative,
         "w": wording,
         "f": facts,
         "numbers": NUMBERS,

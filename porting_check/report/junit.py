@@ -63,6 +63,11 @@ def _pair(suite: ET.Element, group: str, name: str, pair: PairResult, report: Re
     message = wording.clean(pair.explanation, 2000) or pair.verdict
     if pair.verdict in ("undecided", "not-compared"):
         ET.SubElement(case, "skipped", message=f"{pair.verdict}: {message}")
+    if group == "outputs" and facts.inherits(pair):
+        size = wording.number(pair.end_to_end.max_abs) if pair.end_to_end else "an unknown amount"
+        ET.SubElement(
+            case, "failure", message=f"differs by {size}, inherited from an earlier layer", type="inherited"
+        )
     if pair.verdict != "divergent":
         return
     finding = facts.finding_of(report, pair)

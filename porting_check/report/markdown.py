@@ -178,7 +178,7 @@ def _outputs(report: Report, limit: int) -> list[str]:
     rows = [
         [
             _both(p),
-            f"{wording.SYMBOLS[p.verdict]} {p.verdict}",
+            "✗ inherited error" if facts.inherits(p) else f"{wording.SYMBOLS[p.verdict]} {p.verdict}",
             wording.number(p.end_to_end.max_abs if p.end_to_end else None),
         ]
         for p in report.outputs[:limit]

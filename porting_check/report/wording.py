@@ -49,7 +49,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 
 METHOD: tuple[str, ...] = (
     "Both models ran on the same input, and every layer's inputs, outputs and parameters were recorded.",
-    "Layers were paired by their weights, their activations and their order; by position alone is called a guess.",
+    "Layers were paired by their weights, activations and order; by position alone counts as a guess.",
     (
         "Each pair was judged on the reference's input: the reference's function against the candidate's, "
         "both in float64, so an error inherited from upstream is told from an error made here."
@@ -59,7 +59,7 @@ METHOD: tuple[str, ...] = (
         "A cause is called proven only after the layer was evaluated again with that one change and the "
         "difference fell to round-off."
     ),
-    "What is allowed follows from the operator, its weights and its input; a tolerance given by hand is shown.",
+    "What is allowed follows from the operator, weights and input; a tolerance given by hand is shown.",
 )
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})

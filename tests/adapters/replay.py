@@ -1,8 +1,9 @@
-"""Replaying what an adapter recorded: each record's nodes, evaluated in float64, must give what the framework gave."""
+"""Replaying what an adapter recorded: the nodes in float64 must give what the framework gave."""
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ def evaluated(record: Record, values: Values) -> dict[str, np.ndarray]:
 def check_record(record: Record, values: Values, rtol: float = 1e-5, atol: float = 1e-6) -> None:
     """Raise AssertionError unless the record's nodes reproduce each recorded output.
 
-    Integers and booleans must be equal; floats may differ by ``rtol`` of the value and ``atol`` of the largest one.
+    Integers and booleans must be equal; floats may differ by ``rtol`` of the value and ``atol`` of the
+    largest one.
     """
     for port in record.outputs:
         check_port(record, port, evaluated(record, values)[port.name], values[port.value], rtol, atol)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes  # noqa: F401  (registers the narrow dtypes)
+import ml_dtypes
 import numpy as np
 import pytest
 
+from porting_check.neutral.errors import InputError, PaddingError, RunError, UnsupportedNode
 from porting_check.neutral.node import Node
 
 onnx = pytest.importorskip("onnx")
@@ -38,6 +39,30 @@ NOT_INFERENCE = {
     "TfIdfVectorizer": "text",
 }
 """Operators that no neutral node stands for, and why."""
+
+WITHOUT_CASES = {
+    "AdaptiveAveragePool": "porting_check's own",
+    "AdaptiveMaxPool": "porting_check's own",
+    "GlobalLpPool": "the standard has none",
+}
+"""Operators that are run and have no case in the standard; test_run_agreement.py has them."""
+
+NOT_DESCRIBED = {
+    "ConcatFromSequence": "sequences",
+    "MaxRoiPool": "not yet: superseded by RoiAlign, and the standard has no case",
+    "Multinomial": "random",
+    "Optional": "optionals",
+    "RandomNormal": "random",
+    "RandomNormalLike": "random",
+    "RandomUniform": "random",
+    "RandomUniformLike": "random",
+    "SequenceAt": "sequences",
+    "SequenceConstruct": "sequences",
+    "SequenceEmpty": "sequences",
+    "SequenceErase": "sequences",
+    "SequenceLength": "sequences",
+}
+"""Operators of the standard without cases of their own that no adapter runs, and why."""
 
 SKIPPED_CASES = {
     "test_training_dropout_default": "training, random",
@@ -138,10 +163,12 @@ def compare(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
 
 def check(run: Run, case: Case) -> None:
     """Run one case in its own dtypes."""
+    before = [None if given is None else given.tobytes() for given in case.inputs]
     found = dict(zip(case.node.outputs, run(case.node, case.inputs), strict=True))
-    assert all(result.flags.owndata or result.base is not None for result in found.values())
+    assert before == [None if given is None else given.tobytes() for given in case.inputs]
     for name, wanted in case.expected.items():
         compare(case.name, found[name], wanted)
+        assert not any(np.shares_memory(found[name], given) for given in case.inputs if given is not None)
 
 
 def failures(run: Run, chosen: Sequence[Case]) -> dict[str, str]:
@@ -153,11 +180,6 @@ def failures(run: Run, chosen: Sequence[Case]) -> dict[str, str]:
         except Exception as error:
             failed[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return failed
-
-
-def passing(run: Run) -> frozenset[str]:
-    """The operators that pass all of their cases."""
-    return frozenset(op_type for op_type, chosen in cases().items() if not failures(run, chosen))
 
 
 def failures_of_graphs(run: Run, supported: frozenset[str]) -> tuple[int, dict[str, str]]:
@@ -187,3 +209,80 @@ def _check_graph(run: Run, case: Any) -> None:
             values.update(zip(node.outputs, results, strict=True))
         for proto, value in zip(graph.output, wanted, strict=True):
             compare(case.name, values[proto.name], array(value))
+
+
+def by_operator(supported: frozenset[str], gaps: dict[str, str]) -> list[Any]:
+    """Parameters for a test per operator: those in ``gaps`` must fail, so that a closed gap is noticed."""
+    return [
+        pytest.param(op_type, marks=pytest.mark.xfail(reason=gaps[op_type], strict=True))
+        if op_type in gaps
+        else op_type
+        for op_type in sorted(supported - WITHOUT_CASES.keys())
+    ]
+
+
+def check_coverage(supported: frozenset[str]) -> None:
+    """Every operator of the standard is run or its absence is explained, and nothing explained is run."""
+    standard = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
+    explained = NOT_INFERENCE.keys() | NOT_DESCRIBED.keys()
+    assert standard - supported == explained & standard
+    assert not explained & supported
+    assert cases().keys() == supported - WITHOUT_CASES.keys()
+
+
+def check_refusals(run: Run, framework: str) -> None:
+    """What cannot be run is refused with what was found, by errors that users may catch."""
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(UnsupportedNode, match=f"'Blur'.*{framework}"):
+        run(Node("Blur", ("x",)), [x])
+    with pytest.raises(UnsupportedNode, match=r"'Relu' of domain 'com\.example'"):
+        run(Node("Relu", ("x",), domain="com.example"), [x])
+    with pytest.raises(UnsupportedNode, match=rf"{framework}.*strings"):
+        run(Node("Identity", ("x",)), [np.array(["text"])])
+    with pytest.raises(UnsupportedNode, match=r"int4.*cast it first"):
+        run(Node("Identity", ("x",)), [np.zeros(2, ml_dtypes.int4)])
+    with pytest.raises(RunError, match=rf"{framework} could not run MatMul\(\)"):
+        run(Node("MatMul", ("a", "b")), [x, x])
+    with pytest.raises(InputError, match="MatMul needs input 1"):
+        run(Node("MatMul", ("a",)), [x])
+    with pytest.raises(UnsupportedNode, match=r"gives 1 outputs.*asked for 2"):
+        run(Node("Relu", ("x",), ("y", "z")), [x])
+    with pytest.raises(UnsupportedNode, match="training_mode"):
+        run(Node("Dropout", ("x", "ratio", "mode")), [x, np.float32(0.5), np.array(True)])
+    with pytest.raises(PaddingError, match="kernel"):
+        run(Node("Conv", ("x", "w")), [x[None], np.zeros((1, 2, 4), np.float32)])
+    with pytest.raises(UnsupportedNode, match="mode 'mirror'"):
+        run(Node("Pad", ("x", "p"), attributes={"mode": "mirror"}), [x, np.array([1, 1, 1, 1])])
+
+
+def check_narrow_types(run: Run) -> None:
+    """Types that frameworks only store are computed all the same; where they cannot be, that is said."""
+    for dtype in (np.int8, np.int16, np.uint8, np.uint16, np.uint32, np.uint64):
+        a, b = np.array([7, 200 % 127, 3], dtype), np.array([2, 3, 5], dtype)
+        for op_type, wanted in (("Add", a + b), ("Mul", a * b), ("Max", np.maximum(a, b)), ("Mod", a % b)):
+            found = run(Node(op_type, ("a", "b")), [a, b])[0]
+            assert (found.dtype, found.tolist()) == (dtype, wanted.tolist())
+        (place,) = run(Node("ArgMax", ("a",), attributes={"keepdims": 0}), [a])
+        assert (place.dtype, int(place)) == (np.int64, int(a.argmax()))
+    found = run(Node("Transpose", ("x",)), [np.ones((2, 3), ml_dtypes.bfloat16)])[0]
+    assert (found.dtype, found.shape) == (np.dtype(ml_dtypes.bfloat16), (3, 2))
+    with pytest.raises(UnsupportedNode, match=r"uint64 values of 2\*\*63"):
+        run(Node("Pow", ("a", "b")), [np.array([2**63], np.uint64), np.array([1], np.uint64)])
+
+
+def check_float64(run: Run) -> None:
+    """Every floating result of a float64 evaluation is float64, and no operator went through float32."""
+    for op_type, chosen in cases().items():
+        for case in chosen:
+            if op_type == "BitCast" or not any(_floating(given) for given in case.inputs):
+                continue
+            for result in run(case.node, case.inputs, float64=True):
+                integer = result.dtype.kind in "biu" or "int" in result.dtype.name
+                assert integer or result.dtype == np.float64, case.name
+    with pytest.raises(UnsupportedNode, match="bits of a float32"):
+        run(Node("BitCast", ("x",), attributes={"to": 6}), [np.zeros(2, np.float32)], float64=True)
+
+
+def _floating(given: np.ndarray | None) -> bool:
+    """Whether an input is of a floating type."""
+    return given is not None and (given.dtype.kind == "f" or given.dtype.name in ("bfloat16",))

@@ -1,4 +1,4 @@
-"""Running one raw TensorFlow operator and checking its description: shared by the tests of the operator table."""
+"""Running one raw TensorFlow operator and checking its description."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import tensorflow as tf
 from porting_check_tensorflow import callbacks
 from porting_check_tensorflow.described import Described, Operand
 from porting_check_tensorflow.operators import describe_operator, plain_attributes
-from tests.adapters.replay import check_record
 
 from porting_check.neutral.trace import Port, Record
+from tests.adapters.replay import check_record
 
 EXACT = {"rtol": 1e-11, "atol": 1e-12}
 """For operators that TensorFlow ran in float64."""

@@ -85,9 +85,19 @@ def test_layers_without_choices(layer):
     check_layer(layer, wide)
 
 
-def test_prelu_on_images_has_a_slope_per_channel():
-    record = check_layer(layers.PReLU(shared_axes=[1, 2]), noise(2, 4, 5, 3))
-    assert record.nodes[0].op_type == "PRelu"
+@pytest.mark.parametrize(
+    ("shared", "layouts", "slope"),
+    [
+        ([1, 2], ("NHWC", "NCHW"), ("HWC", "CHW")),
+        ([2, 3], ("NCHW", "NCHW"), ("CHW", "CHW")),
+        (None, ("", ""), ("", "")),
+        ([1], ("", ""), ("", "")),
+    ],
+)
+def test_the_shared_axes_of_a_prelu_tell_where_its_channels_are(shared, layouts, slope):
+    record = check_layer(layers.PReLU(shared_axes=shared), noise(2, 4, 5, 3))
+    assert (record.inputs[0].layout, record.inputs[0].canonical) == layouts
+    assert (record.parameters[0].layout, record.parameters[0].canonical) == slope
 
 
 @few

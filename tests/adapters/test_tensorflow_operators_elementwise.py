@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from porting_check_tensorflow.operators import PASS_THROUGH
-from tests.adapters.tensorflow_operators import check, describe
+
+from tests.adapters.replay import evaluated
+from tests.adapters.tensorflow_operators import as_record, check, describe
 
 few = settings(max_examples=15, deadline=None)
 LOOSE = {"rtol": 1e-8, "atol": 1e-10}
@@ -30,26 +32,56 @@ def doubles(low: float, high: float):
 
 DOMAINS = {
     **dict.fromkeys(
-        "Abs Neg Sign Floor Ceil Round Rint Square Sin Cos Atan Asinh Tanh Sigmoid Softsign".split(),
+        [
+            "Abs",
+            "Neg",
+            "Sign",
+            "Floor",
+            "Ceil",
+            "Round",
+            "Rint",
+            "Square",
+            "Sin",
+            "Cos",
+            "Atan",
+            "Asinh",
+            "Tanh",
+            "Sigmoid",
+            "Softsign",
+        ],
         (-20, 20),
     ),
-    **dict.fromkeys("Exp Sinh Cosh Softplus Elu Selu Relu Relu6 Erf Erfc Expm1".split(), (-8, 8)),
-    **dict.fromkeys("Log Sqrt Rsqrt Reciprocal Inv".split(), (0.01, 50)),
-    **{
-        "Log1p": (-0.99, 1000),
-        "Tan": (-1.5, 1.5),
-        "Asin": (-1, 1),
-        "Acos": (-1, 1),
-        "Acosh": (1, 9),
-        "Atanh": (-0.99, 0.99),
-    },
     **dict.fromkeys(
-        "IsNan IsInf IsFinite Identity StopGradient PreventGradient Snapshot ZerosLike OnesLike L2Loss".split(),
+        ["Exp", "Sinh", "Cosh", "Softplus", "Elu", "Selu", "Relu", "Relu6", "Erf", "Expm1"], (-8, 8)
+    ),
+    **dict.fromkeys(["Log", "Sqrt", "Rsqrt", "Reciprocal", "Inv"], (0.01, 50)),
+    "Log1p": (-0.99, 1000),
+    "Tan": (-1.5, 1.5),
+    "Asin": (-1, 1),
+    "Acos": (-1, 1),
+    "Acosh": (1, 9),
+    "Atanh": (-0.99, 0.99),
+    **dict.fromkeys(
+        [
+            "IsNan",
+            "IsInf",
+            "IsFinite",
+            "Identity",
+            "StopGradient",
+            "PreventGradient",
+            "Snapshot",
+            "ZerosLike",
+            "OnesLike",
+            "L2Loss",
+        ],
         (-5, 5),
     ),
 }
-ARGUMENT = {**dict.fromkeys("Relu Relu6 Elu Selu Softplus Softsign".split(), "features")}
-ARGUMENT.update(dict.fromkeys("Identity StopGradient PreventGradient Snapshot".split(), "input"), L2Loss="t")
+DOMAINS["Erfc"] = (-8, 3)  # beyond, 1 - erf(x) keeps absolute precision only
+ARGUMENT = {**dict.fromkeys(["Relu", "Relu6", "Elu", "Selu", "Softplus", "Softsign"], "features")}
+ARGUMENT.update(
+    dict.fromkeys(["Identity", "StopGradient", "PreventGradient", "Snapshot"], "input"), L2Loss="t"
+)
 
 
 @pytest.mark.parametrize("op_type", sorted(DOMAINS))
@@ -64,6 +96,12 @@ def test_one_operand(op_type, data):
 def test_special_values(op_type):
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 7.0])
     check(op_type, **{ARGUMENT.get(op_type, "x"): x})
+
+
+def test_the_tail_of_erfc_keeps_absolute_precision():
+    found, inputs, outputs = describe("Erfc", x=np.array([4.0, 6.0, 9.0]))
+    record, values = as_record("Erfc", found, inputs, outputs)
+    np.testing.assert_allclose(evaluated(record, values)["y"], outputs[0], rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("op_type", ["Log1p", "Expm1"])
@@ -87,7 +125,21 @@ def test_leaky_relu_keeps_its_slope(alpha, x):
     check("LeakyRelu", tolerance={"rtol": 1e-6, "atol": 1e-7}, features=x, alpha=alpha)
 
 
-BINARY = "Add AddV2 Sub Mul Maximum Minimum SquaredDifference Greater GreaterEqual Less LessEqual Equal NotEqual".split()
+BINARY = [
+    "Add",
+    "AddV2",
+    "Sub",
+    "Mul",
+    "Maximum",
+    "Minimum",
+    "SquaredDifference",
+    "Greater",
+    "GreaterEqual",
+    "Less",
+    "LessEqual",
+    "Equal",
+    "NotEqual",
+]
 
 
 @pytest.mark.parametrize("op_type", BINARY)
@@ -216,4 +268,5 @@ def test_every_pass_through_operator_gives_back_its_input():
     check("CheckNumerics", tensor=noise(2, 3), message="no")
     check("IdentityN", input=[noise(2), noise(3)])
     check("DebugGradientIdentity", input=noise(2))
+    check("PlaceholderWithDefault", input=noise(2), shape=[None])
     assert "ReadVariableOp" not in PASS_THROUGH

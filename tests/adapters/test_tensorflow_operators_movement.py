@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from porting_check_tensorflow import callbacks
 from porting_check_tensorflow.described import Described
-from tests.adapters.tensorflow_operators import check, describe
+from porting_check_tensorflow.operators import describe_operator
+
+from tests.adapters.replay import check_record
+from tests.adapters.tensorflow_operators import as_record, check, describe, operand
 
 few = settings(max_examples=25, deadline=None)
 SAME_BITS = {"rtol": 0.0, "atol": 0.0}
@@ -235,6 +238,21 @@ def test_gather_from_a_parameter_is_an_embedding():
     assert found.inputs[0].name == "weight"
     assert str(found.nodes[0]) == "Gather(axis=0)"
     moved("Gather", (0,), params=noise(5, 3), indices=np.array([1, 4]))
+
+
+@pytest.mark.parametrize("op_type", ["ResourceGather", "ResourceGatherNd"])
+def test_gather_from_a_variable_reads_its_value(op_type):
+    """The recorders present the variable itself in the place of its handle."""
+    table = noise(5, 3)
+    indices = np.array([[1], [4]], np.int32)
+    result = getattr(tf.raw_ops, op_type)(
+        resource=tf.Variable(table).handle, indices=indices, dtype=tf.float64
+    )
+    operands = [operand(tf.constant(table), True), operand(tf.constant(indices), False)]
+    found = describe_operator(op_type, {"batch_dims": 0}, operands, [operand(result, False)])
+    assert isinstance(found, Described), found
+    assert found.inputs[0].name == "weight"
+    check_record(*as_record(op_type, found, [table, indices], [result.numpy()]), **SAME_BITS)
 
 
 @few

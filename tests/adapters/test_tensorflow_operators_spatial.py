@@ -1,4 +1,4 @@
-"""Pooling, resizing, patches, and space moved into depth or batch: nodes in float64 give what TensorFlow gives."""
+"""Pooling, resizing, patches, space moved into depth or batch: nodes give what TensorFlow gives."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from porting_check_tensorflow.described import Described
 from porting_check_tensorflow.operators import describe_operator
+
 from tests.adapters.replay import check_record
 from tests.adapters.tensorflow_operators import ROUNDED, as_record, check, describe, operand
 
@@ -227,6 +228,27 @@ def test_batch_normalization_in_inference_gives_only_its_first_output(op_type):
     assert [spec.index for spec in found.outputs] == [0]
 
 
+@pytest.mark.parametrize("activation", ["Identity", "Relu"])
+def test_batch_normalization_fused_with_an_activation_is_taken_apart(activation):
+    """TensorFlow has this fusion on a GPU only, so its parts give the expected value."""
+    vectors = [noise(3).astype(np.float32) for _ in range(3)] + [np.abs(noise(3)).astype(np.float32)]
+    arrays = [noise(2, 4, 5, 3).astype(np.float32), *vectors]
+    names = ("x", "scale", "offset", "mean", "variance")
+    plain = tf.raw_ops.FusedBatchNormV3(**dict(zip(names, arrays)), is_training=False, epsilon=1e-2).y
+    expected = tf.nn.relu(plain) if activation == "Relu" else plain
+    attributes = {"is_training": False, "epsilon": 1e-2, "activation_mode": activation}
+    operands = [operand(tf.constant(array), place > 0) for place, array in enumerate(arrays)]
+    found = describe_operator("_FusedBatchNormEx", attributes, operands, [operand(expected, False)])
+    assert isinstance(found, Described), found
+    check_record(*as_record("_FusedBatchNormEx", found, arrays, [expected.numpy()]), **ROUNDED)
+
+
+def test_batch_normalization_with_a_side_input_stays_opaque():
+    x = operand(tf.zeros((1, 2, 2, 3)), False)
+    found = describe_operator("_FusedBatchNormEx", {"is_training": False, "num_side_inputs": 1}, [x] * 6, [x])
+    assert found == "tf.raw_ops._FusedBatchNormEx with a side input is not described"
+
+
 def test_batch_normalization_in_training_stays_opaque_with_its_reason():
     vectors = {name: noise(3).astype(np.float32) for name in ("scale", "offset", "mean", "variance")}
     found, _, _ = describe(
@@ -239,6 +261,7 @@ def test_batch_normalization_in_training_stays_opaque_with_its_reason():
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 3), (2, 4, 5, 3), (1, 2, 4, 5, 3)], ids=str)
 def test_bias_is_added_to_the_last_axis(shape):
     check("BiasAdd", value=noise(*shape), bias=noise(3))
+    check("BiasAddV1", value=noise(*shape), bias=noise(3))
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5), (1, 3, 2, 4, 5)], ids=str)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 torch's own habit
+import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.adapters.torch_recording import check, check_layer, noise, reason_of
 from torch import nn
+
+from tests.adapters.torch_recording import check, check_layer, noise, reason_of
 
 few = settings(max_examples=25, deadline=None)
 dims = st.integers(1, 3)
@@ -49,8 +50,8 @@ def test_convolution(case):
     assert {"kernel_shape", "strides", "dilations", "pads", "group"} == set(node.attributes)
     spatial = ["L", "HW", "DHW"][ndim - 1]
     assert record.inputs[0].layout == ("NC" if batch else "C") + spatial
-    assert [port.layout for port in record.parameters][0] == "OI" + spatial
-    assert [port.value for port in record.parameters][0] == "parameter:0.weight"
+    assert next(port.layout for port in record.parameters) == "OI" + spatial
+    assert next(port.value for port in record.parameters) == "parameter:0.weight"
 
 
 def test_padding_modes_are_a_pad_of_their_own():
@@ -58,10 +59,8 @@ def test_padding_modes_are_a_pad_of_their_own():
         nn.Sequential(nn.Conv2d(3, 4, 3, padding=(1, 2), padding_mode="reflect")), noise(1, 3, 6, 7)
     )
     assert [record.id for record in records] == ["0/pad", "0"]
-    assert (
-        records[0].nodes[0].attributes["mode"] == "reflect"
-        and records[1].nodes[0].attributes["pads"] == (0,) * 4
-    )
+    assert records[0].nodes[0].attributes["mode"] == "reflect"
+    assert records[1].nodes[0].attributes["pads"] == (0,) * 4
 
 
 def test_same_padding_puts_the_odd_zero_behind():
@@ -103,7 +102,8 @@ def test_pooling(kind, ndim, kernel, stride, data):
     layer = getattr(nn, f"{kind}Pool{ndim}d")(kernel, stride, padding, ceil_mode=ceil_mode, **options)
     record = check_layer(layer, sized(ndim, 8, 3, data.draw(st.sampled_from([0, 2]))))
     attributes = next(node for node in record.nodes if node.op_type.endswith("Pool")).attributes
-    assert attributes["ceil_mode"] == int(ceil_mode) and attributes["kernel_shape"] == (kernel,) * ndim
+    assert attributes["ceil_mode"] == int(ceil_mode)
+    assert attributes["kernel_shape"] == (kernel,) * ndim
 
 
 def test_pooling_without_a_stride_steps_by_its_kernel():

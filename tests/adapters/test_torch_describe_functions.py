@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 torch's own habit
+import torch.nn.functional as F
+
 from tests.adapters.torch_recording import check, noise, reason_of, trace_of, whole
 
 X, Y = noise(2, 3, 4, 5), noise(2, 3, 4, 5, seed=1)

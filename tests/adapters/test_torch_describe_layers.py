@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 torch's own habit
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.adapters.torch_recording import check, check_layer, noise, randomise, reason_of, trace_of, whole
 from torch import nn
+
+from tests.adapters.torch_recording import check, check_layer, noise, randomise, reason_of, trace_of, whole
 
 few = settings(max_examples=20, deadline=None)
 
 ACTIVATIONS = [
-    nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.3), nn.PReLU(), nn.PReLU(3), nn.RReLU(), nn.ELU(0.5), nn.SELU(), nn.CELU(0.7),
-    nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(-2, 0.5), nn.Softplus(),
-    nn.Softplus(2, 4), nn.Softsign(), nn.Tanh(), nn.Sigmoid(), nn.LogSigmoid(), nn.Softmax(1), nn.Softmax2d(), nn.LogSoftmax(-1),
-    nn.Softmin(2), nn.Tanhshrink(), nn.Hardshrink(0.3), nn.Softshrink(0.2), nn.Threshold(0.1, 2.0), nn.GLU(2), nn.Dropout(0.5),
+    nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.3), nn.PReLU(), nn.PReLU(3), nn.RReLU(), nn.ELU(0.5), nn.SELU(),
+    nn.CELU(0.7), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Hardswish(), nn.Hardsigmoid(),
+    nn.Hardtanh(-2, 0.5), nn.Softplus(), nn.Softplus(2, 4), nn.Softsign(), nn.Tanh(), nn.Sigmoid(),
+    nn.LogSigmoid(), nn.Softmax(1), nn.Softmax2d(), nn.LogSoftmax(-1), nn.Softmin(2), nn.Tanhshrink(),
+    nn.Hardshrink(0.3), nn.Softshrink(0.2), nn.Threshold(0.1, 2.0), nn.GLU(2), nn.Dropout(0.5),
     nn.Dropout2d(), nn.AlphaDropout(), nn.FeatureAlphaDropout(), nn.Identity(),
 ]  # fmt: skip
 
@@ -32,7 +34,8 @@ def test_activation_in_place_keeps_what_was_recorded(layer):
     layer.inplace = True
     records = check(nn.Sequential(nn.Linear(5, 5), layer, nn.Linear(5, 2)).eval(), noise(3, 5))
     assert [record.name for record in records] == ["0", "1", "2"]
-    assert records[1].inputs[0].value == "0:0" and records[2].inputs[0].value == "1:0"
+    assert records[1].inputs[0].value == "0:0"
+    assert records[2].inputs[0].value == "1:0"
 
 
 @few
@@ -52,7 +55,8 @@ def test_batch_norm_in_training_mode_is_opaque():
     layer = nn.Sequential(nn.BatchNorm2d(3))
     trace = trace_of(layer, noise(2, 3, 4, 5))
     record = next(record for record in trace.records if record.name == "0")
-    assert record.opaque and "batch statistics (training mode)" in record.reason
+    assert record.opaque
+    assert "batch statistics (training mode)" in record.reason
     assert [port.value for port in record.parameters][:2] == [
         "parameter:0.running_mean",
         "parameter:0.running_var",
@@ -139,7 +143,8 @@ def test_bilinear():
 
 def test_embedding_reads_the_padding_row_as_it_is():
     record = check_layer(nn.Embedding(7, 4, padding_idx=0), whole(2, 3, low=0, high=7))
-    assert record.nodes[0].inputs[0] == "weight" and record.nodes[0].attributes == {"axis": 0}
+    assert record.nodes[0].inputs[0] == "weight"
+    assert record.nodes[0].attributes == {"axis": 0}
     assert "max_norm" in reason_of(nn.Embedding(7, 4, max_norm=0.1), whole(2, 3, low=0, high=7))
 
 
@@ -169,7 +174,8 @@ def test_interpolation_by_a_factor(mode, factor, recompute):
     if record.nodes[0].op_type == "Resize":
         assert ("scales" in record.constants) == (recompute is None and factor != 2)
     else:
-        assert "nearest" in mode and factor != 2
+        assert "nearest" in mode
+        assert factor != 2
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -208,7 +214,8 @@ def test_recurrent_layer(kind, data):
     }
     make = getattr(nn, kind) if kind.isupper() else lambda *a, **k: nn.RNN(*a, nonlinearity=kind, **k)
     record = check_layer(make(4, 3, **options), noise(2, 5, 4))
-    assert record.nodes[-1].op_type != "Identity" and record.name == "0"
+    assert record.nodes[-1].op_type != "Identity"
+    assert record.name == "0"
     assert len(record.outputs) == (3 if kind == "LSTM" else 2)
 
 
@@ -368,6 +375,8 @@ def test_computed_weights_are_ordinary_activations(make):
     layer = make(nn.Conv2d(3, 4, 3))
     trace = trace_of(nn.Sequential(layer).eval(), noise(1, 3, 6, 7))
     record = trace.records[-1]
-    assert record.name == "0" and record.operator == "torch.conv2d"
+    assert record.name == "0"
+    assert record.operator == "torch.conv2d"
     weight = next(port for port in record.inputs if port.name == "weight")
-    assert weight.layout == "OIHW" and not weight.value.startswith(("parameter:", "constant:"))
+    assert weight.layout == "OIHW"
+    assert not weight.value.startswith(("parameter:", "constant:"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 torch's own habit
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.adapters.torch_recording import check, noise, reason_of, trace_of
 
 X = noise(2, 3, 4, 5)
@@ -182,7 +183,8 @@ def test_write_into_the_base_gives_its_views_new_values():
         return part + 1, flat * 2
 
     names = [record.id for record in check(run, X)]
-    assert names.count("write_through_view") == 1 and "write_through_view#1" in names
+    assert names.count("write_through_view") == 1
+    assert "write_through_view#1" in names
 
 
 def test_several_writes_before_the_base_is_used_are_one_record():

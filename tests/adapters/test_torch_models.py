@@ -10,13 +10,13 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 torch's own habit
-from tests.adapters.replay import check_trace
-from tests.adapters.torch_recording import ADAPTER, check, noise, randomise, trace_of, whole
+import torch.nn.functional as F
 from torch import nn
 
 from porting_check.neutral.errors import ModelError, RunError, UnsupportedNode, WeightsError
 from porting_check.neutral.node import Node
+from tests.adapters.replay import check_trace
+from tests.adapters.torch_recording import ADAPTER, check, noise, randomise, trace_of, whole
 
 
 class Net(nn.Module):
@@ -64,7 +64,10 @@ def test_exported_program_is_recorded_layer_by_layer(exported, net, arrays):
     assert wanted == ["conv", "bn", "view", "embed", "norm", "block.fc", "rnn"]
     ours, theirs = ({p.value for r in rs for p in r.parameters} for rs in (records, plain))
     assert ours == theirs
-    found, usual = ADAPTER.predict(exported, dict(enumerate_names(arrays))), ADAPTER.predict(net, dict(enumerate_names(arrays)))
+    found, usual = (
+        ADAPTER.predict(exported, dict(enumerate_names(arrays))),
+        ADAPTER.predict(net, dict(enumerate_names(arrays))),
+    )
     assert list(found) == list(usual) == ["y", "p", "m"]
     for path in found:
         np.testing.assert_array_equal(found[path], usual[path])
@@ -75,9 +78,18 @@ def enumerate_names(arrays):
     return ((str(place), array) for place, array in enumerate(arrays))
 
 
+def test_decomposed_export_is_described(exported, arrays):
+    records = check(exported.run_decompositions(), *arrays)
+    names = {node.op_type for record in records for node in record.nodes}
+    assert {"Conv", "BatchNormalization", "LayerNormalization", "Gemm", "Softmax"} <= names
+
+
 def test_exported_program_knows_its_inputs_and_parameters(exported, net):
     specs = ADAPTER.inputs(exported)
-    assert [(spec.name, spec.shape, spec.dtype) for spec in specs] == [("0", (2, 3, 9, 10), "float32"), ("1", (2, 5), "int64")]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in specs] == [
+        ("0", (2, 3, 9, 10), "float32"),
+        ("1", (2, 5), "int64"),
+    ]
     assert ADAPTER.parameters(exported).keys() == ADAPTER.parameters(net).keys()
 
 
@@ -108,7 +120,9 @@ def test_saved_program_with_a_hostile_pickle_is_refused(tmp_path, exported, monk
     torch.save(((Danger(),), {}), buffer)
     with zipfile.ZipFile("net.pt2") as source, zipfile.ZipFile("bad.pt2", "w") as target:
         for name in source.namelist():
-            target.writestr(name, buffer.getvalue() if name.endswith("sample_inputs/model.pt") else source.read(name))
+            target.writestr(
+                name, buffer.getvalue() if name.endswith("sample_inputs/model.pt") else source.read(name)
+            )
     with pytest.raises(ModelError, match="exported program that cannot be loaded"):
         ADAPTER.load("bad.pt2")
     assert not (tmp_path / "harm.txt").exists()
@@ -123,7 +137,9 @@ def test_torchscript_runs_and_is_one_opaque_record(tmp_path, net, arrays):
     assert ADAPTER.owns(loaded)
     trace, outputs = trace_of(loaded, *arrays), ADAPTER.predict(loaded, inputs)
     (record,) = trace.records
-    assert record.name == "forward" and record.opaque and "TorchScript" in record.reason
+    assert record.name == "forward"
+    assert record.opaque
+    assert "TorchScript" in record.reason
     assert [port.value for port in record.inputs] == ["input:0", "input:1"]
     assert sorted(port.name for port in trace.outputs) == sorted(outputs) == ["m", "p", "y"]
     for port in trace.outputs:
@@ -131,11 +147,27 @@ def test_torchscript_runs_and_is_one_opaque_record(tmp_path, net, arrays):
     assert set(ADAPTER.parameters(loaded)) >= set(dict(net.named_parameters()))
 
 
-def test_torchscript_inside_a_module_is_one_opaque_record():
+def test_torchscript_inside_a_model_is_one_opaque_record():
     script = torch.jit.script(nn.Linear(4, 4))
-    trace = trace_of(nn.Sequential(nn.ReLU(), script, nn.Tanh()), noise(2, 4))
-    assert [(record.name, record.opaque) for record in trace.records][::2] == [("0", False), ("2", False)]
-    assert trace.records[1].opaque and trace.records[2].inputs[0].value == trace.records[1].outputs[0].value
+    double = torch.jit.script(lambda_free_double)
+
+    class Mixed(nn.Sequential):
+        def forward(self, x):
+            return double(super().forward(x)) + 1
+
+    trace = trace_of(Mixed(nn.ReLU(), script, nn.Tanh()), noise(2, 4))
+    assert [(record.name, record.opaque) for record in trace.records] == [
+        ("0", False), ("1", True), ("2", False), ("script", True), ("add", False),
+    ]  # fmt: skip
+    for before, after in zip(trace.records, trace.records[1:], strict=False):
+        assert after.inputs[0].value == before.outputs[0].value
+    assert "TorchScript" in trace.records[1].reason
+    assert torch._C.ScriptFunction.__call__.__qualname__ != "script_calls.<locals>.reporting.<locals>.call"
+
+
+def lambda_free_double(x):
+    """Something for TorchScript to compile."""
+    return x * 2
 
 
 @pytest.mark.parametrize("kind", ["weights", "module", "old", "zip", "cut", "text", "missing", "folder"])
@@ -157,8 +189,16 @@ def test_files_that_cannot_be_loaded_say_what_to_give_instead(tmp_path, kind):
         path.write_text("hello")
     elif kind == "folder":
         path.mkdir()
-    words = {"weights": "is a pickle", "module": "is a pickle", "old": "is a pickle", "zip": "neither", "cut": "damaged"}
-    with pytest.raises(ModelError, match=words.get(kind, "damaged" if kind == "text" else "does not exist")) as caught:
+    words = {
+        "weights": "is a pickle",
+        "module": "is a pickle",
+        "old": "is a pickle",
+        "zip": "neither",
+        "cut": "damaged",
+    }
+    with pytest.raises(
+        ModelError, match=words.get(kind, "damaged" if kind == "text" else "does not exist")
+    ) as caught:
         ADAPTER.load(str(path))
     if kind not in ("missing", "folder"):
         assert "file.py:function" in str(caught.value)
@@ -185,7 +225,9 @@ def test_assign_writes_into_the_models_own_tensors():
     model = nn.Linear(3, 2)
     weight = model.weight
     ADAPTER.assign(model, {"weight": noise(2, 3), "bias": noise(2)})
-    assert model.weight is weight and weight.requires_grad and weight.grad_fn is None
+    assert model.weight is weight
+    assert weight.requires_grad
+    assert weight.grad_fn is None
     np.testing.assert_array_equal(weight.detach().numpy(), noise(2, 3))
 
 
@@ -214,8 +256,9 @@ def test_assign_writes_all_or_nothing(wrong, words):
 
 
 FIRST = [
-    (nn.Conv2d(3, 4, 3), "NCHW", "float32"), (nn.Conv1d(3, 4, 3), "NCL", "float32"), (nn.Conv3d(3, 4, 3), "NCDHW", "float32"),
-    (nn.BatchNorm2d(3), "NCHW", "float32"), (nn.Linear(3, 4), "", "float32"), (nn.Linear(3, 4).double(), "", "float64"),
+    (nn.Conv2d(3, 4, 3), "NCHW", "float32"), (nn.Conv1d(3, 4, 3), "NCL", "float32"),
+    (nn.Conv3d(3, 4, 3), "NCDHW", "float32"), (nn.BatchNorm2d(3), "NCHW", "float32"),
+    (nn.Linear(3, 4), "", "float32"), (nn.Linear(3, 4).double(), "", "float64"),
     (nn.ConvTranspose2d(3, 4, 3), "NCHW", "float32"), (nn.Embedding(7, 4), "", "int64"),
 ]  # fmt: skip
 
@@ -240,10 +283,12 @@ class Custom(nn.Module):
 
 
 MODES = [
-    (nn.BatchNorm1d(3), True), (nn.BatchNorm1d(3, track_running_stats=False), False), (nn.Dropout(0.1), True), (nn.Dropout(0), False),
-    (nn.RReLU(), True), (nn.InstanceNorm1d(3), False), (nn.InstanceNorm1d(3, track_running_stats=True), True), (nn.ReLU(), False),
-    (nn.LSTM(2, 2, 2, dropout=0.1), True), (nn.LSTM(2, 2), False), (nn.MultiheadAttention(4, 2, dropout=0.1), True),
-    (nn.Linear(2, 2), False), (nn.AlphaDropout(), True), (Custom(), True),
+    (nn.BatchNorm1d(3), True), (nn.BatchNorm1d(3, track_running_stats=False), False),
+    (nn.Dropout(0.1), True), (nn.Dropout(0), False), (nn.RReLU(), True), (nn.InstanceNorm1d(3), False),
+    (nn.InstanceNorm1d(3, track_running_stats=True), True), (nn.ReLU(), False),
+    (nn.LSTM(2, 2, 2, dropout=0.1), True), (nn.LSTM(2, 2), False),
+    (nn.MultiheadAttention(4, 2, dropout=0.1), True), (nn.Linear(2, 2), False), (nn.AlphaDropout(), True),
+    (Custom(), True),
 ]  # fmt: skip
 
 
@@ -257,9 +302,13 @@ def test_layers_in_training_mode_are_named(layer, differs):
 
 def test_environment_tells_what_changes_numbers():
     environment = ADAPTER.environment()
-    assert environment.framework == "torch" and environment.versions["torch"] == str(torch.__version__)
-    assert environment.threads == torch.get_num_threads() and environment.device == "cpu"
-    assert {"float32_matmul_precision", "deterministic_algorithms", "mkldnn", "mha_fastpath"} <= set(environment.modes)
+    assert environment.framework == "torch"
+    assert environment.versions["torch"] == str(torch.__version__)
+    assert environment.threads == torch.get_num_threads()
+    assert environment.device == "cpu"
+    assert {"float32_matmul_precision", "deterministic_algorithms", "mkldnn", "mha_fastpath"} <= set(
+        environment.modes
+    )
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
@@ -271,7 +320,8 @@ def test_environment_tells_what_changes_numbers():
 def test_one_layer_alone_in_both_precisions(net):
     x = noise(2, 4, 5, 6)
     (single,), (double,) = (ADAPTER.replay(net, "bn", [x], float64=wide) for wide in (False, True))
-    assert single.dtype == np.float32 and double.dtype == np.float64
+    assert single.dtype == np.float32
+    assert double.dtype == np.float64
     np.testing.assert_allclose(single, double, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(single, net.bn(torch.from_numpy(x)).detach().numpy())
     assert net.bn.weight.dtype == torch.float32
@@ -287,10 +337,33 @@ def test_run_is_delegated():
     np.testing.assert_array_equal(found, np.maximum(noise(2, 3), 0))
 
 
+class Affine:
+    """A callable object, no module."""
+
+    def __call__(self, x):
+        return x * 2 + 1
+
+
+def test_callable_objects_are_models():
+    import functools
+
+    assert ADAPTER.owns(Affine())
+    assert [record.name for record in check(Affine(), noise(2, 3))] == ["mul", "add"]
+    check(functools.partial(F.leaky_relu, negative_slope=0.3), noise(2, 3))
+
+
 def test_who_owns_what():
-    assert ADAPTER.owns(nn.ReLU()) and ADAPTER.owns(lambda x: x) and ADAPTER.owns(torch.relu)
+    import keras
+
+    assert not ADAPTER.owns(keras.Sequential())
+    assert not ADAPTER.owns(nn.ReLU)
+    assert ADAPTER.owns(nn.ReLU())
+    assert ADAPTER.owns(lambda x: x)
+    assert ADAPTER.owns(torch.relu)
     assert ADAPTER.owns(nn.Linear(2, 2).forward)
-    assert not ADAPTER.owns("model.pt") and not ADAPTER.owns(np.zeros(3)) and not ADAPTER.owns(None)
+    assert not ADAPTER.owns("model.pt")
+    assert not ADAPTER.owns(np.zeros(3))
+    assert not ADAPTER.owns(None)
 
 
 def test_bound_method_of_a_module_has_its_parameters():

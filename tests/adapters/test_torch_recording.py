@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 torch's own habit
+import torch.nn.functional as F
 from porting_check_torch.record import record_model
-from tests.adapters.replay import check_trace
-from tests.adapters.torch_recording import ADAPTER, check, noise, randomise, trace_of, whole
 from torch import nn
 
 from porting_check.neutral.errors import InputError, RecordingError, RunError
 from porting_check.neutral.trace import MemorySink
+from tests.adapters.replay import check_trace
+from tests.adapters.torch_recording import ADAPTER, check, noise, randomise, trace_of, whole
 
 
 class Tricky(nn.Module):
-    """Everything that breaks recorders: reuse, control flow, views, writes in place, direct calls of forward."""
+    """Everything that breaks recorders: reuse, control flow, views, writes in place, direct calls."""
 
     def __init__(self):
         super().__init__()
@@ -50,8 +50,14 @@ class Tricky(nn.Module):
 class Block(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.conv1, self.bn1 = (
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.conv2, self.bn2 = (
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x):
@@ -63,8 +69,14 @@ class Block(nn.Module):
 
 def cnn():
     """A small residual network with in-place operators."""
-    layers = OrderedDict(stem=nn.Conv2d(3, 8, 3, stride=2), pool=nn.MaxPool2d(2), layer1=nn.Sequential(Block(8), Block(8)))
-    return randomise(nn.Sequential(OrderedDict(**layers, gap=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(8, 4))))
+    layers = OrderedDict(
+        stem=nn.Conv2d(3, 8, 3, stride=2), pool=nn.MaxPool2d(2), layer1=nn.Sequential(Block(8), Block(8))
+    )
+    return randomise(
+        nn.Sequential(
+            OrderedDict(**layers, gap=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(8, 4))
+        )
+    )
 
 
 def test_tricky_module_is_recorded_whole_and_unchanged():
@@ -73,13 +85,17 @@ def test_tricky_module_is_recorded_whole_and_unchanged():
     records = check(model, x, atol=1e-5)
     names = [record.id for record in records]
     assert names == [
-        "lin", "mean", "gt", "lin#1", "einsum", "gru", "cat", "getitem", "mul", "write_through_view", "act", "getitem#1",
-        "mha", "add", "linear",
+        "lin", "mean", "gt", "lin#1", "einsum", "gru", "cat", "getitem", "mul", "write_through_view", "act",
+        "getitem#1", "mha", "add", "linear",
     ]  # fmt: skip
     trace = trace_of(model, x)
     assert [port.name for port in trace.outputs] == ["a", "e"]
-    assert trace.outputs[0].value == "linear:0" and trace.outputs[1].value == "einsum:0"
-    assert [port.value for port in trace.records[3].parameters] == ["parameter:lin.weight", "parameter:lin.bias"]
+    assert trace.outputs[0].value == "linear:0"
+    assert trace.outputs[1].value == "einsum:0"
+    assert [port.value for port in trace.records[3].parameters] == [
+        "parameter:lin.weight",
+        "parameter:lin.bias",
+    ]
 
 
 def test_residual_network_edges_names_and_values():
@@ -87,8 +103,8 @@ def test_residual_network_edges_names_and_values():
     records = check(model, x)
     by_id = {record.id: record for record in records}
     assert [record.name for record in records][:9] == [
-        "stem", "pool", "layer1.0.conv1", "layer1.0.bn1", "layer1.0.relu", "layer1.0.conv2", "layer1.0.bn2", "layer1.0/add",
-        "layer1.0.relu",
+        "stem", "pool", "layer1.0.conv1", "layer1.0.bn1", "layer1.0.relu", "layer1.0.conv2", "layer1.0.bn2",
+        "layer1.0/add", "layer1.0.relu",
     ]  # fmt: skip
     added = by_id["layer1.0/add"]
     assert [port.value for port in added.inputs] == ["layer1.0.bn2:0", "pool:0"]
@@ -191,7 +207,11 @@ def test_repeated_calls_and_shared_layers_are_counted_from_zero():
         def forward(self, x):
             return self.again(F.relu(self.first(x)))
 
-    assert [(r.id, r.call) for r in check(Twice(), noise(2, 4))] == [("first", 0), ("relu", 0), ("first#1", 1)]
+    assert [(r.id, r.call) for r in check(Twice(), noise(2, 4))] == [
+        ("first", 0),
+        ("relu", 0),
+        ("first#1", 1),
+    ]
 
 
 def test_tied_weights_are_stored_once_under_their_first_name():
@@ -251,7 +271,11 @@ class Detection:
 
 def test_nested_outputs_are_named_by_path():
     def run(x):
-        return {"logits": x + 1, "deep": (x * 2, {"count": 3}, None), "found": Detection([x - 1, x - 2], x.sum())}
+        return {
+            "logits": x + 1,
+            "deep": (x * 2, {"count": 3}, None),
+            "found": Detection([x - 1, x - 2], x.sum()),
+        }
 
     expected = ["logits", "deep/0", "deep/1/count", "found/boxes/0", "found/boxes/1", "found/score"]
     assert [port.name for port in trace_of(run, noise(2)).outputs] == expected
@@ -266,7 +290,11 @@ def test_inputs_by_position_and_by_name():
     inputs = {"0": noise(3), "1": noise(3, seed=1), "scale": noise(3, seed=2)}
     sink = MemorySink()
     ADAPTER.record(Two(), inputs, sink)
-    assert [(port.name, port.value) for port in sink.inputs] == [("0", "input:0"), ("1", "input:1"), ("scale", "input:scale")]
+    assert [(port.name, port.value) for port in sink.inputs] == [
+        ("0", "input:0"),
+        ("1", "input:1"),
+        ("scale", "input:scale"),
+    ]
     assert [spec.name for spec in ADAPTER.inputs(Two())] == ["0", "1", "scale"]
     with pytest.raises(InputError, match="without a gap"):
         ADAPTER.predict(Two(), {"0": noise(3), "2": noise(3)})
@@ -284,7 +312,9 @@ def test_identity_layers_make_a_value_of_their_own():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int32", "uint8", "bool", "complex64", "float8_e4m3fn"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float64", "int32", "uint8", "bool", "complex64", "float8_e4m3fn"]
+)
 def test_dtypes_survive(dtype):
     import ml_dtypes
 
@@ -313,6 +343,55 @@ def test_control_flow_follows_the_values():
 def test_values_that_leave_torch_are_noted():
     trace_of(lambda x: torch.from_numpy(x.numpy() * 2) + 1, noise(3))
     assert any("takes values out of torch" in note for note in ADAPTER.notes)
+
+
+def test_transforms_are_noted():
+    trace = trace_of(lambda x: torch.vmap(lambda row: row * 2 + row.sum())(x * 3) + 1, noise(20, 4))
+    assert [record.name for record in trace.records] == ["mul", "add"]
+    assert any("inside a transform" in note for note in ADAPTER.notes)
+
+
+def test_functions_with_gradients_of_their_own_and_checkpoints_are_seen():
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone() * 2
+
+    records = check(
+        lambda x: torch.utils.checkpoint.checkpoint(Doubled.apply, x + 1, use_reentrant=False), noise(3, 4)
+    )
+    assert [record.name for record in records] == ["add", "mul"]
+
+
+def test_inference_mode_inside_the_model_does_not_hide_writes():
+    @torch.inference_mode()
+    def run(x):
+        base = x * 2
+        F.relu(base[:, 1], inplace=True)
+        base[:, 0] += 1
+        return base * 3
+
+    found = [record.id for record in check(run, noise(3, 4)) if "view" in record.name]
+    assert found == ["write_through_view", "write_through_view#1"]
+
+
+def test_a_buffer_that_shares_memory_is_never_recorded_with_a_wrong_value():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("whole", torch.ones(100))
+            self.register_buffer("part", self.whole[10:90])
+
+        def forward(self, x):
+            self.part.mul_(3)
+            return x * self.whole
+
+    model, x = Shared(), noise(100)
+    trace, outputs = trace_of(model, x), ADAPTER.predict(model, {"0": x})
+    assert check_trace(trace) == []
+    np.testing.assert_array_equal(outputs["0"], trace.values[trace.outputs[0].value])
+    assert any("was changed through another tensor" in note for note in ADAPTER.notes)
+    assert torch.equal(model.whole, torch.ones(100))
 
 
 def test_unseen_writes_are_noted_and_never_silently_wrong():
@@ -352,7 +431,9 @@ def test_multi_head_attention_keeps_its_fast_path():
     seen = []
     native = torch._native_multi_head_attention
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "_native_multi_head_attention", lambda *a, **k: seen.append(1) or native(*a, **k))
+        patch.setattr(
+            torch, "_native_multi_head_attention", lambda *a, **k: seen.append(1) or native(*a, **k)
+        )
         trace, outputs = trace_of(model, x), ADAPTER.predict(model, {"0": x})
     assert len(seen) == 2, "both the recorded and the unrecorded run take the fused kernel"
     np.testing.assert_array_equal(outputs["0"], trace.values[trace.outputs[0].value])
@@ -362,7 +443,8 @@ def test_error_in_a_layer_names_it():
     model = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 4, 3), conv2=nn.Conv2d(5, 4, 3)))
     with pytest.raises(RunError, match="RuntimeError while recording layer conv2: Given groups=1") as caught:
         trace_of(model, noise(1, 3, 8, 8))
-    assert "(1, 3, 8, 8) float32" in str(caught.value) and isinstance(caught.value.__cause__, RuntimeError)
+    assert "(1, 3, 8, 8) float32" in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
     with pytest.raises(RunError, match="the model raised RuntimeError: Given groups=1"):
         ADAPTER.predict(model, {"0": noise(1, 3, 8, 8)})
 
@@ -427,7 +509,8 @@ def test_the_subclass_for_old_torch_sees_the_same_records():
     notes = record_model(model, {"0": x}, sink, by_mode=False)
     trace, usual = sink.trace("tricky", ADAPTER.environment()), trace_of(model, x)
     assert [record.id for record in trace.records] == [record.id for record in usual.records]
-    assert check_trace(trace, atol=1e-5) == [] and notes == []
+    assert check_trace(trace, atol=1e-5) == []
+    assert notes == []
     for port, other in zip(trace.outputs, usual.outputs, strict=True):
         np.testing.assert_array_equal(trace.values[port.value], usual.values[other.value])
 
@@ -441,6 +524,7 @@ def test_the_subclass_for_old_torch_records_a_network():
 
 
 def test_importing_the_adapter_imports_no_other_framework():
-    code = "import sys, porting_check_torch; print([m for m in ('tensorflow', 'jax', 'keras', 'onnx') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 our own code
+    others = "('tensorflow', 'jax', 'keras', 'onnx')"
+    code = f"import sys, porting_check_torch; print([m for m in {others} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

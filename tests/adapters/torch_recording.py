@@ -1,4 +1,4 @@
-"""Recording a torch model or function and checking every record against what torch computed: shared by the torch tests."""
+"""Recording a torch model or function and checking every record against torch: shared by the tests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from porting_check_torch import TorchAdapter
-from tests.adapters.replay import check_trace
 
 from porting_check.neutral.trace import MemorySink, Record, Trace
+from tests.adapters.replay import check_trace
 
 ADAPTER = TorchAdapter()
 
@@ -25,7 +25,7 @@ def whole(*shape: int, low: int = -5, high: int = 6, dtype: Any = np.int64) -> n
 
 
 def randomise(module: torch.nn.Module, seed: int = 1) -> Any:
-    """Random parameters and statistics, variances positive: zeros and ones hide mistakes. In inference mode."""
+    """Random parameters and statistics, variances positive (zeros and ones hide mistakes); inference mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
@@ -48,7 +48,7 @@ def trace_of(model: Any, *arrays: Any, **more: Any) -> Trace:
 
 
 def check(model: Any, *arrays: Any, rtol: float = 1e-5, atol: float = 2e-6, **more: Any) -> list[Record]:
-    """Every record is described and its nodes reproduce it; the recorded outputs are the unrecorded ones, bit for bit."""
+    """Every record is described and its nodes reproduce it; outputs are the unrecorded ones, bit for bit."""
     expected = ADAPTER.predict(model, named(*arrays, **more))
     trace = trace_of(model, *arrays, **more)
     reasons = [record.reason for record in trace.records if record.reason]

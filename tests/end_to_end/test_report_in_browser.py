@@ -1,4 +1,4 @@
-"""The saved page in a real browser: no request, no foreign script, readable without JavaScript, keyboard, filters."""
+"""The saved page in a real browser: no request, no foreign script, readable without JavaScript, keyboard."""
 
 from __future__ import annotations
 

@@ -18,18 +18,26 @@ from porting_check_tensorflow.operators import (  # noqa: F401 - importing a fam
     reduction,
     spatial,
 )
-from porting_check_tensorflow.operators.call import TABLE, Call, Undescribed, plain_attributes, refused_dtype
+from porting_check_tensorflow.operators.call import (
+    TABLE,
+    Call,
+    UndescribedError,
+    plain_attributes,
+    refused_dtype,
+)
 
 __all__ = ["BOOKKEEPING", "PASS_THROUGH", "describe_operator", "plain_attributes"]
 
 PASS_THROUGH = frozenset(
-    "Identity IdentityN StopGradient PreventGradient Snapshot EnsureShape CheckNumerics DebugGradientIdentity".split()
+    "Identity IdentityN StopGradient PreventGradient Snapshot EnsureShape CheckNumerics "
+    "DebugGradientIdentity".split()
 )
 """Operator types whose output i is input i; they need no record of their own."""
 
 BOOKKEEPING = frozenset(
-    "NoOp Assert Const Placeholder Shape ShapeN Size Rank VarHandleOp VarIsInitializedOp ReadVariableOp VariableShape "
-    "Print PrintV2 StringFormat BroadcastArgs BroadcastGradientArgs ConcatOffset InvertPermutation".split()
+    "NoOp Assert Const Placeholder Shape ShapeN Size Rank VarHandleOp VarIsInitializedOp ReadVariableOp "
+    "VariableShape Print PrintV2 StringFormat BroadcastArgs BroadcastGradientArgs ConcatOffset "
+    "InvertPermutation".split()
 )
 """Operator types that compute nothing from the values of tensors; their outputs are fixed."""
 
@@ -49,8 +57,8 @@ def describe_operator(
 
     Args:
         op_type: TensorFlow's operator type, for example ``"Conv2D"``.
-        attributes: as the operator callback, the NodeDef or :func:`plain_attributes` gives them; absent ones have
-            TensorFlow's default.
+        attributes: as the operator callback, the NodeDef or :func:`plain_attributes` gives them; absent ones
+            have TensorFlow's default.
         inputs: all inputs in order; the values of axes, shapes and paddings are read and become constants.
         outputs: all outputs in order.
     """
@@ -63,6 +71,6 @@ def describe_operator(
         return f"tf.raw_ops.{op_type} on {foreign} is not described"
     try:
         describer(call)
-    except (Undescribed, PaddingError) as reason:
+    except (UndescribedError, PaddingError) as reason:
         return f"tf.raw_ops.{op_type} {reason}"
     return call.described()

@@ -1,7 +1,8 @@
 """One executed TensorFlow operator while it is turned into nodes, and the table of describers.
 
-A describer is a function of a :class:`Call`. It names the tensors that the nodes read (``port``, ``operand``), makes
-constants of those whose values are part of the operator (axes, shapes, paddings), adds nodes, and gives the outputs.
+A describer is a function of a :class:`Call`. It names the tensors that the nodes read (``port``,
+``operand``), makes constants of those whose values are part of the operator (axes, shapes, paddings), adds
+nodes, and gives the outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from porting_check.neutral.node import Node
 from porting_check_tensorflow.described import Described, Operand, PortSpec
 
 SMALL = 64
-"""Fixed operands of at most this many elements are constants of the record, larger ones are values of the run."""
+"""Fixed operands of at most this many elements are constants of the record, larger ones inputs."""
 
 ONNX_TYPES = {
     "float32": 1,
@@ -35,10 +36,10 @@ ONNX_TYPES = {
     "float8_e4m3fn": 17,
     "float8_e5m2": 19,
 }
-"""ONNX ``TensorProto.DataType`` by numpy's name of the dtype, for the ``to`` of Cast; the dtypes that can be described."""
+"""ONNX ``TensorProto.DataType`` by numpy's name: the ``to`` of Cast, and the dtypes that nodes can hold."""
 
 
-class Undescribed(Exception):
+class UndescribedError(Exception):
     """This call cannot be put into nodes; the text completes the sentence "tf.raw_ops.X …"."""
 
 
@@ -93,7 +94,7 @@ class Call:
         return str(self.attributes.get(name, default))
 
     def number(self, name: str, default: float) -> float:
-        """A float attribute, as the nearest short decimal of its float32 value (0.001, not 0.0010000000474974513)."""
+        """A float attribute as the shortest decimal of its float32 value: 0.001, not 0.001000000047."""
         return float(str(np.float32(self.attributes.get(name, default))))
 
     def integer(self, name: str, default: int = 0) -> int:
@@ -109,7 +110,7 @@ class Call:
         return tuple(int(item) for item in self.attributes.get(name, default))
 
     def seen(self, index: int) -> Tuple[int, ...]:
-        """The value of an integer input (an axis, a shape, paddings), flattened: it becomes part of the operator."""
+        """The value of an integer input (an axis, a shape, paddings), flattened."""
         return tuple(int(item) for item in np.asarray(self.inputs[index].value).reshape(-1))
 
     def axis(self, index: int, rank: int) -> int:
@@ -134,7 +135,7 @@ class Call:
 
     def refuse(self, reason: str) -> NoReturn:
         """Leave this call opaque: ``reason`` completes the sentence "tf.raw_ops.X …"."""
-        raise Undescribed(reason)
+        raise UndescribedError(reason)
 
     # The description.
 
@@ -175,7 +176,7 @@ class Call:
         return names
 
     def give(self, value: str, index: int = 0, layout: str = "", canonical: str = "") -> None:
-        """Make a node's output the operator's output ``index``; an input as it is passes through an Identity."""
+        """Make a node's output (an input passes through an Identity) the operator's output ``index``."""
         taken = [given for given, _ in self._given]
         produced = {output for node in self._nodes for output in node.outputs}
         if value in taken or value not in produced:
@@ -183,7 +184,7 @@ class Call:
         self._given.append((value, PortSpec(index, "", layout, canonical)))
 
     def described(self) -> Described:
-        """The finished description; a lone output is called ``y``, several ``y0``, ``y1``, …"""
+        """The finished description; a lone output is called ``y``, several are ``y0``, ``y1`` and so on."""
         nodes, ports = self._nodes, []
         for value, port in self._given:
             name = "y" if len(self._given) == 1 else f"y{port.index}"
@@ -207,18 +208,18 @@ def channel_layouts(rank: int, data_format: str) -> Tuple[str, str]:
         (('NHWC', 'NCHW'), ('NCDHW', 'NCDHW'))
 
     Raises:
-        Undescribed: a data format of vectorised channels (``NCHW_VECT_C``).
+        UndescribedError: a data format of vectorised channels (``NCHW_VECT_C``).
     """
     spatial = {3: "L", 4: "HW", 5: "DHW"}.get(rank)
     known = data_format in ("NHWC", "NDHWC", "NCHW", "NCDHW", "NWC", "NCW")
     if spatial is None or not known:
-        raise Undescribed(f"with data_format {data_format} on a tensor of rank {rank} is not described")
+        raise UndescribedError(f"with data_format {data_format} on a tensor of rank {rank} is not described")
     native = f"NC{spatial}" if data_format.startswith("NC") else f"N{spatial}C"
     return native, f"NC{spatial}"
 
 
 def plain_attributes(attributes: Union[Mapping[str, Any], Sequence[Any], None]) -> Dict[str, Any]:
-    """Attributes as plain Python values, from a mapping or from the flat tuple that eager operator callbacks get.
+    """Attributes as plain Python values, from a mapping or the flat tuple that operator callbacks get.
 
     (TensorFlow gives ``None`` to callbacks of operators that have no attributes.)
 

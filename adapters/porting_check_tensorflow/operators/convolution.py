@@ -1,4 +1,4 @@
-"""Convolutions, forward and transposed, depthwise and grouped, and the fused forms that Grappler leaves in saved graphs."""
+"""Convolutions: forward, transposed, depthwise, grouped, and fused as Grappler leaves them in graphs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def convolution(call: Call) -> None:
 
 @describes("DepthwiseConv2dNative")
 def depthwise(call: Call) -> None:
-    """``Conv`` with one group per input channel; TensorFlow's output channel ``c*M + m`` is ONNX's order too."""
+    """``Conv`` with one group per input channel; the output channel ``c*M + m`` is ONNX's order too."""
     value, native, canonical = _convolve(call, "HWCM", call.shape(1)[2])
     call.give(value, 0, native, canonical)
 
@@ -79,8 +79,8 @@ def fused_convolution(call: Call) -> None:
 def _transposed(call: Call, kernel_layout: str, goal: str, group: int, output: Tuple[int, ...]) -> None:
     """``ConvTranspose`` for the gradient operators: inputs (sizes, kernel, values).
 
-    TensorFlow says which forward convolution is undone: the crop at the begin of each axis is what that one pads there,
-    having seen the output's size, and the rest goes at the end.
+    TensorFlow says which forward convolution is undone: the crop at the begin of each axis is what that one
+    pads there, having seen the output's size, and the rest goes at the end.
     """
     native, canonical, letters = _layouts(call, 2)
     sizes, seen = _sizes(output, native, letters), _sizes(call.shape(2), native, letters)

@@ -7,22 +7,27 @@ from porting_check_tensorflow.operators.call import ONNX_TYPES, Call, describes
 UNARY = {
     **{name: name for name in "Abs Neg Sign Floor Ceil Round Exp Log Sqrt Erf Reciprocal".split()},
     **{name: name for name in "Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh".split()},
-    **{"Rint": "Round", "Inv": "Reciprocal", "LogicalNot": "Not", "Invert": "BitwiseNot"},
-    **{"IsNan": "IsNaN", "IsInf": "IsInf"},
+    "Rint": "Round",
+    "Inv": "Reciprocal",
+    "LogicalNot": "Not",
+    "Invert": "BitwiseNot",
+    "IsNan": "IsNaN",
+    "IsInf": "IsInf",
 }
 """TensorFlow's name and ONNX's; both round halves to even."""
 
 BINARY = {
     **{name: name for name in "Add Sub Mul Pow Greater Less Equal BitwiseAnd BitwiseOr BitwiseXor".split()},
-    **{
-        "AddV2": "Add",
-        "Div": "Div",
-        "RealDiv": "Div",
-        "TruncateDiv": "Div",
-        "Maximum": "Max",
-        "Minimum": "Min",
-    },
-    **{"GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual", "LogicalAnd": "And", "LogicalOr": "Or"},
+    "AddV2": "Add",
+    "Div": "Div",
+    "RealDiv": "Div",
+    "TruncateDiv": "Div",
+    "Maximum": "Max",
+    "Minimum": "Min",
+    "GreaterEqual": "GreaterOrEqual",
+    "LessEqual": "LessOrEqual",
+    "LogicalAnd": "And",
+    "LogicalOr": "Or",
 }
 """TensorFlow's name and ONNX's; integer division truncates in both."""
 
@@ -112,7 +117,7 @@ def guarded(call: Call) -> None:
 
 @describes("FloorDiv")
 def floor_division(call: Call) -> None:
-    """Towards minus infinity; for integers by taking the remainder off first, because ONNX's Div truncates."""
+    """Towards minus infinity; for integers the remainder is taken off first, because ONNX's Div truncates."""
     a, b = call.operand(0, "a"), call.operand(1, "b")
     if call.floating():
         call.give(call.node("Floor", call.node("Div", a, b)))
@@ -157,7 +162,7 @@ def select(call: Call) -> None:
 @describes("Cast")
 def cast(call: Call) -> None:
     """``Cast`` to the dtype of the output; floats to integers are cut towards zero."""
-    call.give(call.node("Cast", call.port(0), to=ONNX_TYPES[call.outputs[0].dtype], saturate=1))
+    call.give(call.node("Cast", call.port(0), to=ONNX_TYPES[call.outputs[0].dtype]))
 
 
 @describes(

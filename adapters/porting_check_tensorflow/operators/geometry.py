@@ -35,12 +35,30 @@ class Windows:
         """Explicit pads."""
         word = self._call.text("padding", "VALID")
         if word == "SAME":
+            self._require_common_start()
             return same_padding(self.sizes, self.kernel, self.strides, self.dilations)
         if word == "EXPLICIT":
             flat = self._call.integers("explicit_paddings")
             pairs = zip(zip(flat[::2], flat[1::2]), self._layout)
             return Padding.from_pairs(pair for pair, letter in pairs if letter not in "NC")
         return Padding.none(len(self.sizes))
+
+    def _require_common_start(self) -> None:
+        """Refuse where TensorFlow's CPU kernels for 3-D data do not do what SAME means.
+
+        Where windows with a stride beyond the kernel leave two entries or more unread, the kernels (Eigen's
+        volume patches: the padding is not kept from becoming negative) skip half of them in front of the first
+        window; those for a GPU start at the first entry.
+        """
+        if len(self.sizes) < 3:
+            return
+        for size, kernel, stride, dilation in zip(self.sizes, self.kernel, self.strides, self.dilations):
+            read = (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1
+            if size - read >= 2:
+                self._call.refuse(
+                    f"with SAME, kernel {kernel} and stride {stride} on size {size} starts elsewhere on a CPU "
+                    "than TensorFlow's documentation says, so it is not described"
+                )
 
     def attributes(self) -> Dict[str, Any]:
         """``kernel_shape strides dilations pads``, always explicit."""

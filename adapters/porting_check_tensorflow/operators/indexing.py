@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import List, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -46,10 +46,10 @@ def strided_slice(call: Call) -> None:
 
 
 def resolve_strided(call: Call) -> Tuple[List[Bounds], List[int], List[int]]:
-    """What a StridedSlice does for the shape seen: bounds per input axis, input axes to squeeze, new output axes.
+    """Of a StridedSlice for the shape seen: bounds per input axis, input axes to squeeze, new output axes.
 
-    The masks are those of tensorflow/core/util/strided_slice_op.cc: bit i belongs to entry i of begin, end and strides;
-    an ellipsis wins over a new axis, a new axis over an index.
+    The masks are those of tensorflow/core/util/strided_slice_op.cc: bit i belongs to entry i of begin, end
+    and strides; an ellipsis wins over a new axis, a new axis over an index.
     """
     shape, begins, ends, steps = call.shape(), call.seen(1), call.seen(2), call.seen(3)
     masks = {
@@ -79,7 +79,7 @@ def _consumed(new_axis_mask: int, first: int, count: int) -> int:
     return sum(1 for place in range(first, count) if not new_axis_mask >> place & 1)
 
 
-def _bound(axis: int, size: int, begin: int, end: int, step: int, chosen: set) -> List[Bounds]:
+def _bound(axis: int, size: int, begin: int, end: int, step: int, chosen: Set[str]) -> List[Bounds]:
     """Bounds of one axis, none when it is taken whole."""
     if "shrink_axis" in chosen:
         start = begin + size if begin < 0 else begin
@@ -93,7 +93,7 @@ def _bound(axis: int, size: int, begin: int, end: int, step: int, chosen: set) -
 
 @describes("Gather", "GatherV2", "ResourceGather")
 def gather(call: Call) -> None:
-    """``Gather`` along one axis, or ``GatherND`` with batch axes; a parameter's rows are an embedding's weight."""
+    """``Gather`` along one axis, or ``GatherND`` with batch axes; a parameter is an embedding's weight."""
     axis = call.axis(2, call.rank()) if call.op_type == "GatherV2" else call.integer("batch_dims")
     batch = call.integer("batch_dims") % (call.rank(1) + 1)
     data = call.port(0, "weight" if call.inputs[0].parameter else "x")
@@ -101,7 +101,7 @@ def gather(call: Call) -> None:
     if not batch:
         call.give(call.node("Gather", data, indices, axis=axis))
         return
-    # GatherND looks indices up right behind the batch axes: bring the axis there, and what stood between back in front.
+    # GatherND looks up right behind the batch axes: bring the axis there, and then what stood between.
     if axis != batch:
         rank = call.rank()
         perm = list(range(batch)) + [axis] + [place for place in range(batch, rank) if place != axis]
@@ -124,7 +124,7 @@ def gather_nd(call: Call) -> None:
     data = call.port(0, "weight" if call.inputs[0].parameter else "x")
     indices = call.operand(1, "indices")
     if call.inputs[1].dtype != "int64":
-        indices = call.node("Cast", indices, to=ONNX_TYPES["int64"], saturate=1)
+        indices = call.node("Cast", indices, to=ONNX_TYPES["int64"])
     call.give(call.node("GatherND", data, indices, batch_dims=0))
 
 
@@ -140,7 +140,7 @@ def scatter_nd(call: Call) -> None:
     else:
         data = call.operand(0, "x")
     if call.inputs[places].dtype != "int64":
-        indices = call.node("Cast", indices, to=ONNX_TYPES["int64"], saturate=1)
+        indices = call.node("Cast", indices, to=ONNX_TYPES["int64"])
     kind = "none" if call.op_type == "TensorScatterUpdate" else "add"
     call.give(call.node("ScatterND", data, indices, values, reduction=kind))
 
@@ -176,7 +176,7 @@ def shape_query(call: Call) -> None:
         "Size": lambda: call.node("Size", x),
         "Rank": lambda: call.node("Size", call.node("Shape", x, start=0)),
     }[call.op_type]()
-    call.give(call.node("Cast", value, to=ONNX_TYPES[call.outputs[0].dtype], saturate=1))
+    call.give(call.node("Cast", value, to=ONNX_TYPES[call.outputs[0].dtype]))
 
 
 @describes("Where")
@@ -193,5 +193,5 @@ def reverse_sequence(call: Call) -> None:
         call.refuse(f"along axes {time} and {batch} is not described")
     lengths = call.operand(1, "lengths")
     if call.inputs[1].dtype != "int64":
-        lengths = call.node("Cast", lengths, to=ONNX_TYPES["int64"], saturate=1)
+        lengths = call.node("Cast", lengths, to=ONNX_TYPES["int64"])
     call.give(call.node("ReverseSequence", call.port(0), lengths, batch_axis=batch, time_axis=time))

@@ -10,7 +10,7 @@ from porting_check_tensorflow.operators.call import Call, describes
 
 @describes("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 def product(call: Call) -> None:
-    """``Gemm(transB=1)`` when the second operand is a parameter of rank 2 and so is the first, else ``MatMul``."""
+    """``Gemm(transB=1)`` of a matrix and a parameter of rank 2, else ``MatMul``."""
     left, right = _turned(call)
     weight = call.inputs[1].parameter and call.rank(1) == 2 and not left
     if weight and call.rank(0) == 2:

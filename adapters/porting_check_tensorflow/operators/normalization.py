@@ -15,7 +15,7 @@ def _layouts(call: Call) -> Tuple[str, str]:
 
 @describes("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatchNormEx")
 def batch_normalization(call: Call) -> None:
-    """``BatchNormalization`` in inference; the further outputs (moments, reserve spaces) are not described."""
+    """``BatchNormalization`` in inference; the moments and reserve spaces it also gives are left out."""
     if call.attributes.get("is_training", True):
         call.refuse("with is_training=True normalizes by the batch's own moments, which is not inference")
     if call.integer("num_side_inputs"):

@@ -22,8 +22,6 @@ def _pool(call: Call, op_type: str, ksize: Sequence[int], strides: Sequence[int]
     attributes = dict(window.attributes(), ceil_mode=0)
     if op_type == "AveragePool":
         attributes["count_include_pad"] = 0
-    else:
-        attributes["storage_order"] = 0
     call.give(call.node(op_type, call.port(0, "x", native, canonical), **attributes), 0, native, canonical)
 
 

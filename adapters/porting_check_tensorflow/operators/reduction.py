@@ -27,7 +27,7 @@ def reduction(call: Call) -> None:
         return
     keep = int(call.flag("keep_dims"))
     named = call.constant(axes, "axes")
-    call.give(call.node(REDUCTIONS[call.op_type], x, named, keepdims=keep, noop_with_empty_axes=0))
+    call.give(call.node(REDUCTIONS[call.op_type], x, named, keepdims=keep))
 
 
 @describes("ArgMax", "ArgMin")
@@ -41,7 +41,7 @@ def position(call: Call) -> None:
 def _as_output(call: Call, value: str, index: int) -> str:
     """ONNX counts positions in int64; cast where TensorFlow's output is narrower."""
     dtype = call.outputs[index].dtype
-    return value if dtype == "int64" else call.node("Cast", value, to=ONNX_TYPES[dtype], saturate=1)
+    return value if dtype == "int64" else call.node("Cast", value, to=ONNX_TYPES[dtype])
 
 
 @describes("Cumsum")

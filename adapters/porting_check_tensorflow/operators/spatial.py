@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -17,20 +17,20 @@ def _grid(call: Call) -> str:
 
 
 def _image(call: Call, widen: bool) -> Tuple[str, str]:
-    """The image as a port, in float32 where the operator computes so, and the constant with the output's sizes."""
+    """The image as a port, cast where the operator computes in float32, and the constant of output sizes."""
     value = call.port(0, "x", "NHWC", "NCHW")
     if widen and call.inputs[0].dtype != call.outputs[0].dtype:
-        value = call.node("Cast", value, to=ONNX_TYPES[call.outputs[0].dtype], saturate=1)
+        value = call.node("Cast", value, to=ONNX_TYPES[call.outputs[0].dtype])
     batch, height, width, channels = call.outputs[0].shape
     return value, call.constant([batch, channels, height, width], "sizes")
 
 
 @describes("ResizeBilinear", "ResizeBicubic")
 def resize_smoothly(call: Call) -> None:
-    """``Resize``; TensorFlow's cubic is a=-0.5 without what lies outside for half-pixel centers, else a=-0.75.
+    """``Resize``; the cubic is a=-0.5 without what lies outside for half-pixel centers, else a=-0.75.
 
-    TensorFlow reads its cubic weights from a table of 1024 offsets (resize_bicubic_op.cc), so at scales that are not
-    dyadic it differs from this node by about 1e-4: a fact about TensorFlow, not a mistake of a port.
+    TensorFlow reads its cubic weights from a table of 1024 offsets (resize_bicubic_op.cc), so at scales that
+    are not dyadic it differs from this node by about 1e-4: a fact about TensorFlow, not a mistake of a port.
     """
     value, sizes = _image(call, widen=True)
     grid = _grid(call)
@@ -48,7 +48,7 @@ def resize_smoothly(call: Call) -> None:
 
 @describes("ResizeNearestNeighbor")
 def resize_nearest(call: Call) -> None:
-    """``Resize(mode=nearest)``, or explicit positions where float32 picks another neighbour than the formula does."""
+    """``Resize(mode=nearest)``, or explicit positions where float32 picks another neighbour."""
     grid = _grid(call)
     _, height, width, _ = call.shape()
     _, rows, columns, _ = call.outputs[0].shape
@@ -67,7 +67,7 @@ def resize_nearest(call: Call) -> None:
 
 
 def _neighbours(size: int, wanted: int, grid: str, precision: type) -> np.ndarray:
-    """Which input entry each output entry takes, computed in a precision (tensorflow/core/util/image_resizer_state.h).
+    """Which input entry each output entry takes, in a precision (tensorflow/core/util/image_resizer_state.h).
 
     Example:
         >>> _neighbours(2, 4, "asymmetric", np.float32).tolist()
@@ -75,7 +75,7 @@ def _neighbours(size: int, wanted: int, grid: str, precision: type) -> np.ndarra
     """
     corners = grid == "align_corners" and wanted > 1
     scale = precision(size - 1) / precision(wanted - 1) if corners else precision(size) / precision(wanted)
-    place = np.arange(wanted).astype(precision)
+    place: np.ndarray = np.arange(wanted).astype(precision)
     if grid == "half_pixel":
         coordinate = np.floor((place + precision(0.5)) * scale)
     else:
@@ -87,7 +87,7 @@ def _neighbours(size: int, wanted: int, grid: str, precision: type) -> np.ndarra
 def space_and_depth(call: Call) -> None:
     """The same order in ONNX: the block's row, its column, then the channel (``mode=DCR``)."""
     native, canonical = channel_layouts(call.rank(), call.text("data_format", "NHWC"))
-    attributes = {"blocksize": call.integer("block_size")}
+    attributes: Dict[str, Any] = {"blocksize": call.integer("block_size")}
     if call.op_type == "DepthToSpace":
         attributes = dict(attributes, mode="DCR")
     call.give(
@@ -97,7 +97,7 @@ def space_and_depth(call: Call) -> None:
 
 @describes("SpaceToBatchND", "SpaceToBatch")
 def space_to_batch(call: Call) -> None:
-    """Padded, cut into blocks, the places within a block moved to the front of the batch (tf.space_to_batch)."""
+    """Padded, cut into blocks, the places within a block moved in front of the batch (tf.space_to_batch)."""
     block, amounts = _blocks(call)
     rest = list(call.shape()[1 + len(block) :])
     padded = [size + sum(pair) for size, pair in zip(call.shape()[1:], amounts)]

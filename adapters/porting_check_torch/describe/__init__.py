@@ -1,4 +1,4 @@
-"""What torch functions compute, as nodes of the neutral language: one describer per function, one file per family."""
+"""What torch functions compute, as nodes: one describer per function, one file per family."""
 
 from __future__ import annotations
 

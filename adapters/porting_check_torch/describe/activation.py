@@ -1,5 +1,7 @@
 """Activation functions, as layers and as functions."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
 import math
@@ -108,7 +110,8 @@ def gelu(d: Draft, input: Ref, approximate: str = "none") -> None:
 def softplus(d: Draft, input: Ref, beta: float = 1, threshold: float = 20) -> None:
     """``log(1 + exp(beta x)) / beta``, and ``x`` itself where ``beta x > threshold``.
 
-    With the usual threshold the two branches differ by less than the dtype resolves, and the branch is left out.
+    With the usual threshold the two branches differ by less than the dtype resolves, and the branch is left
+    out.
     """
     x = d.port(input)
     scaled = x if beta == 1 else d.node("Mul", x, d.scalar(beta, "beta", input.dtype))
@@ -134,7 +137,7 @@ def _over_axis(d: Draft, op_type: str, x: str, ndim: int, dim: Optional[int]) ->
     return d.node(op_type, x, axis=-1 if last else axis(chosen, ndim))
 
 
-@describes("softmax")
+@describes("softmax", "_softmax")
 def softmax(
     d: Draft,
     input: Ref,
@@ -146,8 +149,14 @@ def softmax(
     d.give(_over_axis(d, "Softmax", d.operand(input, "x", d.out.dtype), input.ndim, dim))
 
 
-@describes("log_softmax")
-def log_softmax(d: Draft, input: Ref, dim: Optional[int] = None, dtype: Optional[torch.dtype] = None) -> None:
+@describes("log_softmax", "_log_softmax")
+def log_softmax(
+    d: Draft,
+    input: Ref,
+    dim: Optional[int] = None,
+    dtype: Optional[torch.dtype] = None,
+    half_to_float: bool = False,
+) -> None:
     """The logarithm of softmax."""
     d.give(_over_axis(d, "LogSoftmax", d.operand(input, "x", d.out.dtype), input.ndim, dim))
 

@@ -170,6 +170,7 @@ def multi_head(
     """Projections, scaled dot product per head, and the output projection.
 
     Args:
+        d: the draft.
         inputs: query, key, value.
         heads: their number.
         weights: packed kernel or the three kernels apart, and the packed bias.

@@ -1,4 +1,6 @@
-"""Convolutions and their transposes, of one to three spatial axes, batched or not; and sliding blocks (unfold, fold)."""
+"""Convolutions and their transposes in one to three dimensions, and sliding blocks (unfold, fold)."""
+
+# ruff: noqa: A002 (arguments bear torch's own names)
 
 from __future__ import annotations
 
@@ -133,7 +135,7 @@ def weight_norm(d: Draft, v: Ref, g: Ref, dim: int = 0) -> None:
 def unfold(
     d: Draft, input: Ref, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> None:
-    """Sliding blocks as columns: rows and then columns are picked by index, kernel position before block position."""
+    """Sliding blocks as columns: rows and columns are picked by index, kernel before block position."""
     kernel, dilations, amounts, strides = (spread(v, 2) for v in (kernel_size, dilation, padding, stride))
     if input.ndim != 4:
         d.refuse(f"with an input of rank {input.ndim} is not described")

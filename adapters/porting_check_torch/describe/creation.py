@@ -9,9 +9,9 @@ from porting_check_torch.describe.table import describes
 
 
 @describes(
-    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal", "multinomial",
-    "poisson", "uniform_", "normal_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_", "bernoulli_",
-    "gumbel_softmax",
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
+    "multinomial", "poisson", "uniform_", "normal_", "random_", "exponential_", "geometric_", "cauchy_",
+    "log_normal_", "bernoulli_", "gumbel_softmax",
 )  # fmt: skip
 def random_numbers(d: Draft, *_args: Any, **_options: Any) -> None:
     """Random numbers."""

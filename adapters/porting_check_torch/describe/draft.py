@@ -1,8 +1,8 @@
 """One call of a torch function while it is turned into nodes.
 
-A describer is a function of a :class:`Draft` and of the arguments of the torch function, under torch's own names and
-defaults; tensors among them are :class:`Ref`. It names the tensors that the nodes read (``port``, ``operand``), makes
-constants of what is part of the operator, adds nodes, and gives the outputs.
+A describer is a function of a :class:`Draft` and of the arguments of the torch function, under torch's own
+names and defaults; tensors among them are :class:`Ref`. It names the tensors that the nodes read (``port``,
+``operand``), makes constants of what is part of the operator, adds nodes, and gives the outputs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from porting_check.neutral.trace import Port
 from porting_check_torch.arrays import dtype_name
 
 SMALL = 64
-"""Tensors of at most this many elements that belong to the code become constants of the record (TensorFlow's adapter too)."""
+"""Tensors of at most this many elements that belong to the code become constants of the record."""
 
 ONNX_TYPES = {
     "float32": 1,
@@ -47,7 +47,7 @@ ACTIVATION = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
 """Layout of a batched activation by rank: torch is channel-first throughout."""
 
 
-class Undescribed(Exception):
+class Undescribed(Exception):  # noqa: N818 a way out, not a failure
     """This call cannot be put into nodes; the text completes the sentence "torch.x …"."""
 
 
@@ -55,7 +55,8 @@ class Undescribed(Exception):
 class Ref:
     """A tensor argument as it was before the call: metadata, and which value of the trace it is.
 
-    ``fixed`` holds the value of a small tensor that belongs to the code (captured or created, computed from nothing).
+    ``fixed`` holds the value of a small tensor that belongs to the code (captured or created, computed from
+    nothing).
     """
 
     tensor: torch.Tensor
@@ -146,7 +147,7 @@ class Draft:
         return self._ports[identity].name
 
     def operand(self, value: Any, role: str = "x", dtype: Optional[torch.dtype] = None) -> str:
-        """A tensor or a number as an operand of the given dtype; another dtype is cast, as torch's promotion does."""
+        """A tensor or a number as an operand of a dtype; another dtype is cast, as torch's promotion does."""
         dtype = dtype or (value.dtype if isinstance(value, Ref) else None)
         if not isinstance(value, Ref):
             return self.scalar(value, role, dtype or torch.float32)
@@ -216,18 +217,18 @@ class Draft:
         self.give(self.cast(name, found, self.outputs[len(self._given)].dtype), layout)
 
     def finish(self) -> Description:
-        """The description; a lone output is called ``y``, several ``y0``, ``y1``, …
+        """The description; a lone output is called ``y``, several ``y0``, ``y1`` and so on.
 
         Raises:
             Undescribed: the describer gave another number of outputs than torch did.
         """
         if len(self._given) != len(self.outputs):
             self.refuse(f"with {len(self.outputs)} outputs is not described")
-        nodes, ports = self._nodes, []
+        names, ports = {}, []
         for place, (given, layout, canonical) in enumerate(self._given):
-            name = "y" if len(self._given) == 1 else f"y{place}"
-            nodes = [_renamed(node, given, name) for node in nodes]
-            ports.append(Port(name, self.outputs[place].key, layout, canonical))
+            names[given] = "y" if len(self._given) == 1 else f"y{place}"
+            ports.append(Port(names[given], self.outputs[place].key, layout, canonical))
+        nodes = [_renamed(node, names) for node in self._nodes]
         read = {name for node in nodes for name in node.inputs}
         used = [port for port in self._ports.values() if port.name in read]
         return Description(
@@ -239,15 +240,16 @@ class Draft:
         )
 
 
-def _renamed(node: Node, old: str, new: str) -> Node:
-    """The node with one name replaced."""
-    inputs = tuple(new if name == old else name for name in node.inputs)
-    outputs = tuple(new if name == old else name for name in node.outputs)
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    """The node with some names replaced."""
+    if names.keys().isdisjoint(node.inputs + node.outputs):
+        return node
+    inputs, outputs = (tuple(names.get(name, name) for name in side) for side in (node.inputs, node.outputs))
     return replace(node, inputs=inputs, outputs=outputs)
 
 
 def host_dtype(dtype: torch.dtype) -> Any:
-    """The numpy dtype of constants; float32 where numpy has none (it holds every value of bfloat16 and float8)."""
+    """The numpy dtype of constants; float32 for bfloat16 and float8, which it holds exactly."""
     try:
         return np.dtype(dtype_name(dtype))
     except TypeError:

@@ -1,4 +1,6 @@
-"""Arithmetic, comparisons and other functions of single elements, with torch's promotion of dtypes made explicit."""
+"""Arithmetic, comparisons and other functions of single elements; torch's promotion is made explicit."""
+
+# ruff: noqa: A002 (arguments bear torch's own names)
 
 from __future__ import annotations
 
@@ -82,8 +84,7 @@ LOGIC = {
 
 def common(a: Any, b: Any) -> torch.dtype:
     """The dtype that torch computes an operation of two operands in (torch.result_type)."""
-    found = torch.result_type(*(value.tensor if isinstance(value, Ref) else value for value in (a, b)))
-    return found
+    return torch.result_type(*(value.tensor if isinstance(value, Ref) else value for value in (a, b)))
 
 
 def pair(d: Draft, a: Any, b: Any, dtype: Optional[torch.dtype] = None) -> Tuple[str, str, torch.dtype]:

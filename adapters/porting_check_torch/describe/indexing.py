@@ -1,5 +1,7 @@
 """Picking and placing elements by index: ``x[...]``, ``x[...] = value``, gather, scatter, embeddings."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from porting_check_torch.describe.table import describes
 
 @dataclass
 class Plan:
-    """What an index does: ``starts stops steps`` per axis, axes dropped, axes added, index tensors by axis."""
+    """What an index does: start, stop and step per axis, axes dropped, axes added, index tensors by axis."""
 
     shape: Tuple[int, ...]
     bounds: List[Tuple[int, int, int]] = field(default_factory=list)
@@ -129,8 +131,9 @@ def _indices(d: Draft, item: Any) -> Tuple[str, int]:
 
 
 def _is_mask(item: Any) -> bool:
-    dtype = item.dtype if isinstance(item, Ref) else np.asarray(item).dtype
-    return dtype in (torch.bool, torch.uint8) if isinstance(item, Ref) else dtype == bool
+    if isinstance(item, Ref):
+        return item.dtype in (torch.bool, torch.uint8)
+    return np.asarray(item).dtype.kind == "b"
 
 
 def _advanced(d: Draft, x: str, plan: Plan) -> Tuple[str, List[int]]:
@@ -159,7 +162,7 @@ def _masked(d: Draft, x: str, plan: Plan) -> str:
 
 
 def _several(d: Draft, x: str, plan: Plan) -> str:
-    """Several index tensors, which broadcast against each other: GatherND with their axes brought to the front."""
+    """Several index tensors, which broadcast: GatherND with their axes brought to the front."""
     dims = [dim for dim, _ in plan.tensors]
     rest = [dim for dim in range(len(plan.shape)) if dim not in dims]
     named = [_indices(d, item) for _, item in plan.tensors]

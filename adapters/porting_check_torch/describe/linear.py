@@ -1,5 +1,7 @@
 """Products of matrices: linear layers, matmul and its forms, einsum."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
 from typing import Any, Callable, Optional

@@ -1,5 +1,7 @@
 """Functions that only move elements: shapes, axes, joining, splitting, padding, repeating."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
 from typing import Any, List, Optional, Sequence, Tuple
@@ -24,9 +26,9 @@ def numbers(values: Sequence[Any]) -> List[int]:
 
 
 @describes(
-    "contiguous", "clone", "detach", "data", "to", "float", "double", "half", "bfloat16", "int", "long", "short", "char",
-    "byte", "bool", "type", "type_as", "_to_copy", "alias", "cpu", "cuda", "real", "lift_fresh_copy",
-    "as_subclass", "positive", "to_dense",
+    "contiguous", "clone", "detach", "data", "to", "float", "double", "half", "bfloat16", "int", "long",
+    "short", "char", "byte", "bool", "type", "type_as", "_to_copy", "alias", "cpu", "cuda", "real",
+    "lift_fresh_copy", "as_subclass", "positive", "to_dense",
 )  # fmt: skip
 def cast(d: Draft, input: Ref, *_how: Any, **_options: Any) -> None:
     """Another dtype; the same values."""
@@ -55,8 +57,8 @@ def _stretched(d: Draft, name: str, found: Sequence[int], wanted: Sequence[int])
 
 
 @describes(
-    "view", "reshape", "view_as", "reshape_as", "unflatten", "ravel", "_unsafe_view", "view_copy", "_reshape_alias",
-    "squeeze_copy", "atleast_1d", "atleast_2d", "atleast_3d",
+    "view", "reshape", "view_as", "reshape_as", "unflatten", "ravel", "_unsafe_view", "view_copy",
+    "_reshape_alias", "squeeze_copy", "atleast_1d", "atleast_2d", "atleast_3d",
 )  # fmt: skip
 def reshape(d: Draft, input: Ref, *_shape: Any, **_options: Any) -> None:
     """To the shape seen."""
@@ -165,7 +167,7 @@ def repeat_interleave(
         x = d.reshape(x, (size,))
     else:
         size = input.shape[place]
-    counts = repeats.fixed if isinstance(repeats, Ref) else repeats
+    counts: Any = repeats.fixed if isinstance(repeats, Ref) else repeats
     d.give(d.node("Gather", x, d.integers(np.repeat(np.arange(size), counts), "indices"), axis=place))
 
 

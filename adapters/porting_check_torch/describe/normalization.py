@@ -1,8 +1,10 @@
 """Normalisation layers and functions."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import torch
@@ -62,6 +64,40 @@ def plain_batch_norm(
     batch_norm(d, input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
+@describes("_native_batch_norm_legit_no_training", main=True)
+def exported_batch_norm(
+    d: Draft,
+    input: Ref,
+    weight: Optional[Ref],
+    bias: Optional[Ref],
+    running_mean: Ref,
+    running_var: Ref,
+    momentum: float,
+    eps: float,
+) -> None:
+    """The form of a decomposed export, with two empty further outputs."""
+    batch_norm(d, input, running_mean, running_var, weight, bias, False, momentum, eps)
+    for output in d.outputs[1:]:
+        d.give(d.constant(np.empty(output.shape, host_dtype(output.dtype)), "nothing"))
+
+
+@describes("native_layer_norm", main=True)
+def exported_layer_norm(
+    d: Draft,
+    input: Ref,
+    normalized_shape: Sequence[int],
+    weight: Optional[Ref],
+    bias: Optional[Ref],
+    eps: float,
+) -> None:
+    """The form of a decomposed export, with mean and inverse deviation."""
+    scale = _affine(d, weight, "scale", normalized_shape, 1, input.dtype)
+    shift = _affine(d, bias, "bias", normalized_shape, 0, input.dtype)
+    options: Dict[str, Any] = {"axis": -len(normalized_shape), "epsilon": float(eps), "stash_type": 1}
+    for name in d.nodes(3, "LayerNormalization", d.port(input), scale, shift, **options):
+        d.give(name)
+
+
 @describes("layer_norm", main=True)
 def layer_norm(
     d: Draft,
@@ -75,11 +111,8 @@ def layer_norm(
     """Over the last axes."""
     scale = _affine(d, weight, "scale", normalized_shape, 1, input.dtype)
     shift = _affine(d, bias, "bias", normalized_shape, 0, input.dtype)
-    d.give(
-        d.node(
-            "LayerNormalization", d.port(input), scale, shift, axis=-len(normalized_shape), epsilon=float(eps)
-        )
-    )
+    options: Dict[str, Any] = {"axis": -len(normalized_shape), "epsilon": float(eps), "stash_type": 1}
+    d.give(d.node("LayerNormalization", d.port(input), scale, shift, **options))
 
 
 @describes("rms_norm", main=True)
@@ -93,9 +126,8 @@ def rms_norm(
     """Without ``eps`` torch takes the dtype's machine epsilon."""
     scale = _affine(d, weight, "scale", normalized_shape, 1, input.dtype)
     epsilon = torch.finfo(input.dtype).eps if eps is None else eps
-    d.give(
-        d.node("RMSNormalization", d.port(input), scale, axis=-len(normalized_shape), epsilon=float(epsilon))
-    )
+    options: Dict[str, Any] = {"axis": -len(normalized_shape), "epsilon": float(epsilon), "stash_type": 1}
+    d.give(d.node("RMSNormalization", d.port(input), scale, **options))
 
 
 @describes("group_norm", main=True)
@@ -108,14 +140,16 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> None:
-    """Over the channels of a group and all positions."""
+    """Over the channels of a group and all positions; a group of one channel is an instance norm."""
     layout, channels = ACTIVATION.get(input.ndim, ""), (input.shape[1],)
     scale = _affine(d, weight, "scale", channels, 1, input.dtype)
     shift = _affine(d, bias, "bias", channels, 0, input.dtype)
     x = d.port(input, "x", layout)
-    d.give(
-        d.node("GroupNormalization", x, scale, shift, num_groups=int(num_groups), epsilon=float(eps)), layout
-    )
+    if num_groups == input.shape[1] and input.ndim > 2:
+        d.give(d.node("InstanceNormalization", x, scale, shift, epsilon=float(eps)), layout)
+        return
+    options: Dict[str, Any] = {"num_groups": int(num_groups), "epsilon": float(eps), "stash_type": 1}
+    d.give(d.node("GroupNormalization", x, scale, shift, **options), layout)
 
 
 @describes("F.instance_norm", main=True)

@@ -1,8 +1,10 @@
 """Pooling: windows, adaptive bins, global, powers; with torch's rules for ceil_mode and padding."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -32,13 +34,8 @@ def _max_pool(spatial: int) -> Callable[..., None]:
         return_indices: bool = False,
     ) -> None:
         kernel, strides, pads = _window(kernel_size, stride, padding, spatial)
-        attributes = {
-            "kernel_shape": kernel,
-            "strides": strides,
-            "pads": pads,
-            "dilations": spread(dilation, spatial),
-        }
-        attributes.update(ceil_mode=int(ceil_mode), storage_order=0)
+        attributes: Dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+        attributes.update(dilations=spread(dilation, spatial), ceil_mode=int(ceil_mode))
         x, give = batched(d, input, spatial)
         if len(d.outputs) == 1:
             give(d.node("MaxPool", x, **attributes))
@@ -64,7 +61,8 @@ def _avg_pool(spatial: int) -> Callable[..., None]:
         divisor_override: Optional[int] = None,
     ) -> None:
         kernel, strides, pads = _window(kernel_size, stride, padding, spatial)
-        attributes = {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": int(ceil_mode)}
+        attributes: Dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+        attributes.update(dilations=(1,) * spatial, ceil_mode=int(ceil_mode))
         x, give = batched(d, input, spatial)
         if divisor_override is None:
             give(d.node("AveragePool", x, count_include_pad=int(count_include_pad), **attributes))
@@ -82,7 +80,7 @@ def _lp_pool(spatial: int) -> Callable[..., None]:
     def describe(
         d: Draft, input: Ref, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
     ) -> None:
-        """``(k * relu(mean(x^p)))^(1/p)`` as torch.nn.functional.lp_pool2d writes it: no absolute value, a sum."""
+        """``(k * |mean(x^p)|)^(1/p)`` with its sign, as torch.nn.functional.lp_pool2d writes it: a sum."""
         kernel, strides, pads = _window(kernel_size, stride, 0, spatial)
         x, give = batched(d, input, spatial)
         powered = d.node("Pow", x, d.scalar(float(norm_type), "p", input.dtype))

@@ -1,9 +1,11 @@
 """LSTM, GRU and plain recurrent layers, and their cells.
 
-torch orders the gates ``i f g o`` (LSTM) and ``r z n`` (GRU), ONNX ``i o f c`` and ``z r h``; torch keeps one matrix per layer and
-direction, ONNX one per layer with the directions stacked. The kernels are rearranged by nodes, so that the record still
-refers to torch's own parameters.
+torch orders the gates ``i f g o`` (LSTM) and ``r z n`` (GRU), ONNX ``i o f c`` and ``z r h``; torch keeps one
+matrix per layer and direction, ONNX one per layer with the directions stacked. The kernels are rearranged by
+nodes, so that the record still refers to torch's own parameters.
 """
+
+# ruff: noqa: A002 (arguments bear torch's own names)
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from porting_check_torch.describe.table import describes
 
 
 class Cell(NamedTuple):
-    """One kind of recurrence: its ONNX operator, the gates in ONNX' order as torch counts them, and attributes."""
+    """One kind of recurrence: its ONNX operator, torch's gates in the order of ONNX, and attributes."""
 
     op_type: str
     gates: Tuple[int, ...]
@@ -24,12 +26,12 @@ class Cell(NamedTuple):
 
 
 CELLS = {
-    "lstm": Cell("LSTM", (0, 3, 1, 2), ("Sigmoid", "Tanh", "Tanh"), {"input_forget": 0}),
+    "lstm": Cell("LSTM", (0, 3, 1, 2), ("Sigmoid", "Tanh", "Tanh"), {}),
     "gru": Cell("GRU", (1, 0, 2), ("Sigmoid", "Tanh"), {"linear_before_reset": 1}),
     "rnn_tanh": Cell("RNN", (0,), ("Tanh",), {}),
     "rnn_relu": Cell("RNN", (0,), ("Relu",), {}),
 }
-"""linear_before_reset: torch multiplies the reset gate after the recurrent product (torch.nn.GRU, note on ``n_t``)."""
+"""torch applies the reset gate after the recurrent product: linear_before_reset (torch.nn.GRU, ``n_t``)."""
 
 
 def _gates(d: Draft, ref: Ref, cell: Cell, role: str) -> str:
@@ -49,7 +51,7 @@ def _stack(d: Draft, names: Sequence[str]) -> str:
 
 
 class Layer(NamedTuple):
-    """The parameters of one layer: per direction ``weight_ih weight_hh bias_ih bias_hh`` and the suffix of their names."""
+    """Parameters of one layer: per direction ``weight_ih weight_hh bias_ih bias_hh``, and their suffix."""
 
     directions: Tuple[Tuple[Sequence[Ref], str], ...]
 
@@ -80,6 +82,7 @@ def _run(d: Draft, cell: Cell, x: str, layer: Layer, states: Sequence[str]) -> T
     attributes = dict(
         cell.attributes, hidden_size=layer.hidden, activations=cell.activations * count, layout=0
     )
+    attributes["activation_alpha"] = attributes["activation_beta"] = (0.0,) * len(attributes["activations"])
     attributes["direction"] = "bidirectional" if count == 2 else "forward"
     outputs = 3 if cell.op_type == "LSTM" else 2
     return d.nodes(outputs, cell.op_type, x, kernels[0], kernels[1], bias, "", *states, **attributes)

@@ -1,5 +1,7 @@
 """Sums, means, extremes and other reductions over axes; sorting, cumulative sums."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
 from typing import Any, Callable, List, Optional

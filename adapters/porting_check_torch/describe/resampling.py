@@ -1,5 +1,7 @@
 """Resizing, pixel shuffling, grid sampling."""
 
+# ruff: noqa: A002 (arguments bear torch's own names)
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -23,7 +25,7 @@ INTERPOLATION = {
 
 
 def _resize_attributes(mode: str, align_corners: Optional[bool], antialias: bool) -> Dict[str, Any]:
-    """torch's rules: nearest is ``floor(i * scale)``, cubic has a = -0.75 (-0.5 and cut-off weights with antialias)."""
+    """Nearest is ``floor(i * scale)``, cubic has a = -0.75 (-0.5 and cut-off weights with antialias)."""
     coordinates = "align_corners" if align_corners else "asymmetric" if mode == "nearest" else "half_pixel"
     return {
         "mode": INTERPOLATION[mode],
@@ -46,7 +48,7 @@ def interpolate(
     recompute_scale_factor: Optional[bool] = None,
     antialias: bool = False,
 ) -> None:
-    """``Resize`` to the sizes seen, or by ``scales`` where these do not divide the size and torch uses them as given."""
+    """``Resize`` to the sizes seen, or by ``scales`` where torch uses factors that do not fit the sizes."""
     spatial = input.ndim - 2
     layout, target = ACTIVATION.get(input.ndim, ""), d.out.shape[2:]
     x = d.port(input, "x", layout)
@@ -61,7 +63,9 @@ def interpolate(
     attributes = _resize_attributes(mode, align_corners, antialias)
     exact = factors is None or all(f * n == t for f, n, t in zip(factors, input.shape[2:], target))
     if INTERPOLATION[mode] == "nearest":
-        ways = [(n, t, None if exact else f, mode) for n, t, f in zip(input.shape[2:], target, factors or target)]
+        ways = [
+            (n, t, None if exact else f, mode) for n, t, f in zip(input.shape[2:], target, factors or target)
+        ]
         rows = [_picked(*way) for way in ways]
         if not all(np.array_equal(row, _formula(*way)) for row, way in zip(rows, ways)):
             for place, row in enumerate(rows):
@@ -79,7 +83,8 @@ def interpolate(
 def _picked(size: int, target: int, factor: Optional[float], mode: str) -> np.ndarray:
     """Which elements torch takes along an axis.
 
-    It multiplies in float32: a coordinate that is a whole number may come out just below it, and then the formula fails.
+    It multiplies in float32: a coordinate that is a whole number may come out just below it, and then the
+    formula fails.
     """
     how: Dict[str, Any] = {"size": target} if factor is None else {"scale_factor": factor}
     line = torch.arange(size, dtype=torch.float32).reshape(1, 1, size)

@@ -1,8 +1,9 @@
 """The table of describers, and which entry a torch function has.
 
-torch offers most operators several times (``torch.relu``, ``F.relu``, ``Tensor.relu``, ``Tensor.relu_``, ``aten::relu``);
-they share one entry under the bare name. Where the signatures differ, an entry is qualified: ``F.batch_norm``,
-``aten.embedding``.
+torch offers most operators several times (``torch.relu``, ``F.relu``, ``Tensor.relu``, ``Tensor.relu_``,
+
+`aten::relu``); they share one entry under the bare name. Where the signatures differ, an entry is qualified:
+``F.batch_norm``, ``aten.embedding``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from porting_check_torch.describe.draft import Draft, Undescribed
 Describer = Callable[..., None]
 TABLE: Dict[str, Describer] = {}
 MAIN: Dict[str, None] = {}
-"""Functions that are what a parametrised library layer is there for: conv2d in Conv2d, but not the pad before it."""
+"""What a library layer with parameters is there for: conv2d in Conv2d, but not the pad before it."""
 
 LABELS = ("torch", "Tensor", "F", "aten", "special", "linalg", "fft")
 """Where torch's own functions live; functions of other origin (custom operators) are never described."""
@@ -23,33 +24,35 @@ LABELS = ("torch", "Tensor", "F", "aten", "special", "linalg", "fft")
 SPOKEN = {"F": "torch.nn.functional", "Tensor": "torch.Tensor", "torch": "torch", "aten": "torch.ops.aten"}
 
 BOOKKEEPING = frozenset(
-    "size dim stride shape dtype device layout ndim numel nelement is_contiguous is_floating_point is_complex item tolist "
-    "__len__ __bool__ __float__ __int__ __index__ __complex__ __repr__ __str__ __format__ __hash__ __contains__ __dir__ "
-    "is_cuda is_cpu is_leaf is_nested is_sparse is_quantized is_meta is_mkldnn requires_grad requires_grad_ grad grad_fn "
-    "retain_grad register_hook names storage_offset storage untyped_storage data_ptr element_size get_device is_same_size "
-    "is_tensor is_storage is_nonzero allclose equal _assert _assert_async result_type can_cast promote_types is_inference "
-    "_version _is_view _base is_shared has_names is_pinned is_conj is_neg is_signed __reduce_ex__ __deepcopy__ __set__ "
-    "_set_grad_enabled set_grad_enabled output_nr nbytes itemsize is_distributed sym_size sym_numel sym_stride "
-    "is_xla is_mps is_xpu is_vulkan is_ipu is_mtia is_maia is_sparse_csr is_coalesced dense_dim sparse_dim _nnz "
-    "_backward_hooks is_set_to __array__ broadcast_shapes _is_any_true _is_all_true dim_order volatile name "
-    "_assert_tensor_metadata _assert_scalar sym_constrain_range_for_size sym_constrain_range".split()
+    "size dim stride shape dtype device layout ndim numel nelement is_contiguous is_floating_point "
+    "is_complex item tolist __len__ __bool__ __float__ __int__ __index__ __complex__ __repr__ __str__ "
+    "__format__ __hash__ __contains__ __dir__ is_cuda is_cpu is_leaf is_nested is_sparse is_quantized "
+    "is_meta is_mkldnn requires_grad requires_grad_ grad grad_fn retain_grad register_hook names "
+    "storage_offset storage untyped_storage data_ptr element_size get_device is_same_size is_tensor "
+    "is_storage is_nonzero allclose equal _assert _assert_async result_type can_cast promote_types "
+    "is_inference _version _is_view _base is_shared has_names is_pinned is_conj is_neg is_signed "
+    "__reduce_ex__ __deepcopy__ __set__ _set_grad_enabled set_grad_enabled output_nr nbytes itemsize "
+    "is_distributed sym_size sym_numel sym_stride is_xla is_mps is_xpu is_vulkan is_ipu is_mtia is_maia "
+    "is_sparse_csr is_coalesced dense_dim sparse_dim _nnz _backward_hooks is_set_to __array__ "
+    "broadcast_shapes _is_any_true _is_all_true dim_order volatile name _assert_tensor_metadata "
+    "_assert_scalar sym_constrain_range_for_size sym_constrain_range".split()
 )
 """Questions about a tensor, or values that leave torch: nothing is computed that a record could hold."""
 
 CREATION = frozenset(
-    "zeros ones full empty arange range linspace logspace eye tensor as_tensor asarray scalar_tensor from_numpy zeros_like "
-    "ones_like full_like empty_like empty_strided empty_permuted new_tensor new_zeros new_ones new_full new_empty "
-    "new_empty_strided tril_indices triu_indices hann_window hamming_window bartlett_window blackman_window kaiser_window "
-    "frombuffer from_dlpack".split()
+    "zeros ones full empty arange range linspace logspace eye tensor as_tensor asarray scalar_tensor "
+    "from_numpy zeros_like ones_like full_like empty_like empty_strided empty_permuted new_tensor new_zeros "
+    "new_ones new_full new_empty new_empty_strided tril_indices triu_indices hann_window hamming_window "
+    "bartlett_window blackman_window kaiser_window frombuffer from_dlpack".split()
 )
 """What these make depends on no value: it enters the trace as a constant where it is used."""
 
 UNCHANGED = frozenset(
-    "contiguous clone detach detach_ data cpu cuda alias positive __pos__ pin_memory resolve_conj resolve_neg lift_fresh "
-    "lift_fresh_copy as_subclass to float double half bfloat16 int long short char byte bool type_as _to_copy to_dense "
-    "__copy__ type".split()
+    "contiguous clone detach detach_ data cpu cuda alias positive __pos__ pin_memory resolve_conj "
+    "resolve_neg lift_fresh lift_fresh_copy as_subclass to float double half bfloat16 int long short char "
+    "byte bool type_as _to_copy to_dense __copy__ type".split()
 )
-"""Where dtype and shape stay, the same values in another tensor: the value keeps its key and no record is made."""
+"""Where dtype and shape stay, the same value in another tensor: it keeps its key, no record is made."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ _NOT_ARGUMENTS: FrozenSet[str] = frozenset(("inplace", "_stacklevel", "out"))
 
 
 def _renamed(describer: Describer, kwargs: Mapping[str, Any]) -> Dict[str, Any]:
-    """Keyword arguments under the describer's names: numpy's ``axis`` is ``dim``, ``aten``'s ``self`` is ``input``."""
+    """Keywords under the describer's names: numpy's ``axis`` is ``dim``, aten's ``self`` is ``input``."""
     code = describer.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     return {

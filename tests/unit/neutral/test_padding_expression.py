@@ -444,7 +444,20 @@ def test_pad_operator_that_also_crops(framework):
     np.testing.assert_array_equal(run_pad(framework, question, answer), truth)
 
 
-def run_pad(framework: str, question: Question, answer: Expression) -> np.ndarray:
+@pytest.mark.parametrize("framework", ["tensorflow", "keras", "jax"])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_pad_operator_with_channels_first(framework, ndim):
+    padding = Padding((1, -1, 0)[:ndim], (2, 1, 1)[:ndim])
+    question = Question("Pad", (4, 5, 6)[:ndim], padding, (1,) * ndim, (1,) * ndim, (1,) * ndim)
+    layout = CHANNELS_FIRST[ndim]
+    answer = expressible(framework, "Pad", padding, layout=layout)
+    kept = question.x[(slice(None), slice(None), *(slice(b, None) for b in padding.cropped.begins))]
+    truth = np.pad(kept, to_pad_width(padding.grown, layout))
+    result = run_pad(framework, question, answer, as_is=True)
+    np.testing.assert_array_equal(result, truth, err_msg=answer.code)
+
+
+def run_pad(framework: str, question: Question, answer: Expression, as_is: bool = False) -> np.ndarray:
     """Only the lines before; ONNX needs an operator after them that changes nothing."""
     if framework == "onnx":
         return run_onnx(
@@ -460,4 +473,6 @@ def run_pad(framework: str, question: Question, answer: Expression) -> np.ndarra
     names = {"np": np, "tf": first, "torch": first, "keras": first, "jnp": first, "F": (more or [None])[0]}
     if framework == "torch":
         return execute(answer.before, x=first.from_numpy(question.x), **names)["x"].numpy()
+    if as_is:
+        return np.asarray(execute(answer.before, x=question.x, **names)["x"])
     return channels_first(execute(answer.before, x=channels_last(question), **names)["x"], question.ndim)

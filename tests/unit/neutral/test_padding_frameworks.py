@@ -186,6 +186,7 @@ class TestConvolution:
         padding = keras_padding(word, *case.axes, sizes=case.sizes)
         same(torch_convolution(x, kernel, case, padding), layer(x))
 
+    @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
     @FEW
     @given(cases())
     def test_torch_same_puts_the_extra_after(self, case):
@@ -293,14 +294,17 @@ class TestTransposedConvolution:
         )
         layer.build(x.shape)
         layer.set_weights([kernel])
+        out = transposed_output_sizes(case.sizes, crop, *case.axes)
         try:
-            expected = layer(x)
-        except Exception as error:
-            # TensorFlow can give "same" only what a SAME convolution takes back to the input size.
-            assume("InvalidArgument" not in type(error).__name__ and "does not match" not in str(error))
-            raise
+            assert tensorflow_crop(case.sizes, out, word, *case.axes) == crop
+        except PaddingError:
+            # Keras computes an output size that TensorFlow then refuses.
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                layer(x)
+            return
+        expected = layer(x)
         same(torch_full_transposed(x, kernel, case, crop), expected)
-        assert transposed_output_sizes(case.sizes, crop, *case.axes) == tuple(expected.shape[1:-1])
+        assert out == tuple(expected.shape[1:-1])
 
     @SOME
     @given(cases(dilate=False), st.sampled_from(["SAME", "VALID"]), st.data())

@@ -24,7 +24,7 @@ def laid_out(array: np.ndarray, order: list[int], reverse: bool) -> np.ndarray:
     return stored
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), shapes, st.integers(1, 64), st.booleans())
 def test_blocks_cover_every_pair_once_and_indices_lead_back(
     data: st.DataObject, shape: tuple[int, ...], size: int, flip: bool

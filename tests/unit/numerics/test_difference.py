@@ -18,7 +18,7 @@ from porting_check.neutral.errors import PortingError
 from porting_check.numerics import tally
 from porting_check.numerics.difference import Difference, NotComparable, ShapeMismatch, difference
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=60, deadline=None)
 shapes = npst.array_shapes(min_dims=0, max_dims=4, min_side=1, max_side=6)
 small = st.floats(-1e6, 1e6, width=32)
 

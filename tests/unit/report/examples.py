@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from porting_check.neutral.trace import Checks, Environment
@@ -225,8 +226,8 @@ def wrong_kernel() -> PairResult:
 
 
 def divergent(**changes: Any) -> Report:
-    """Two wrong layers: one cause proven, one only suspected; the layers between inherit."""
-    pairs = list(good_pairs())
+    """Two wrong layers: one cause proven, one only suspected; the layers after the first inherit."""
+    pairs = [replace(one, inherited=one.index > 0) for one in good_pairs()]
     pairs[0], pairs[5] = wrong_padding(), wrong_kernel()
     findings = (
         Finding(

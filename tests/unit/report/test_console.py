@@ -55,8 +55,8 @@ def test_columns_of_the_table_line_up_with_wide_characters() -> None:
 
 def test_runs_of_good_pairs_are_one_row_and_bad_ones_rows_of_their_own() -> None:
     text = console.render(examples.large(), width=120)
-    assert "1 to 200: 200 good pairs" in text
-    assert "202 to 400: 199 good pairs" in text
+    assert "1 to 200: 200 good" in text
+    assert "202 to 400: 199 good" in text
     assert len(console.render(examples.large(), width=120, fold=False, limit=None).splitlines()) > 400
 
 
@@ -87,6 +87,13 @@ def test_not_a_number_is_never_told_as_agreement() -> None:
     text = console.render(examples.not_a_number(), width=80)
     assert "✗ divergent" in text
     assert re.search(r"NaN +∞ +NaN", text)
+
+
+def test_an_output_that_only_inherits_an_error_is_not_told_as_good() -> None:
+    heir = replace(examples.outputs()[0], inherited=True, end_to_end=examples.difference(0.8))
+    text = console.render(examples.divergent(outputs=(heir,)), width=80)
+    assert "0 ↔ 0  ✗ inherited error  largest difference 0.8" in text
+    assert "2 to 5: 4 good (1 identical, 3 round-off; ratio ≤ 0.31; 4 inherit)" in text
 
 
 def test_nothing_compared_is_said_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -42,6 +43,13 @@ def test_each_pair_is_a_case_in_execution_order() -> None:
     assert outcomes(root, "pairs") == ["failure", *["passed"] * 4, "failure", "passed", "passed"]
     assert outcomes(root, "outputs") == ["failure"]
     assert outcomes(root, "not-compared") == ["skipped"]
+
+
+def test_an_output_that_only_inherits_an_error_is_not_green() -> None:
+    heir = replace(examples.outputs()[0], inherited=True, end_to_end=examples.difference(0.8))
+    root = parsed(junit.dumps(examples.divergent(outputs=(heir,))))
+    assert outcomes(root, "outputs") == ["failure"]
+    assert "inherited from an earlier layer" in ET.tostring(root, encoding="unicode")
 
 
 def test_a_failure_tells_cause_evidence_and_fix() -> None:

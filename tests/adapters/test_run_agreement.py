@@ -1,0 +1,445 @@
+"""The same nodes through torch and TensorFlow: bit for bit on integers, to round-off on floats, to 1e-12 in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from porting_check_tensorflow import run as by_tensorflow
+from porting_check_torch import run as by_torch
+
+from porting_check.neutral.node import EXTENSION, Node
+from tests.adapters import run_cases
+
+Arrays = Sequence[np.ndarray | None]
+
+NARROW_FLOATS = ("bfloat16", "float8", "float4")
+SOME = settings(deadline=None, max_examples=40)
+U32 = 2.0**-24
+
+
+def both(node: Node, inputs: Arrays, float64: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each output by torch and by TensorFlow."""
+    by_both = [adapter.run(node, inputs, float64=float64) for adapter in (by_torch, by_tensorflow)]
+    return list(zip(*by_both, strict=True))
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference, relative to the largest value; infinite where dtype, shape or non-finite values differ."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return math.inf
+    wide_a, wide_b = a.astype(float), b.astype(float)
+    finite = np.isfinite(wide_a)
+    if (
+        not np.array_equal(wide_a[~finite], wide_b[~finite], equal_nan=True)
+        or not np.isfinite(wide_b[finite]).all()
+    ):
+        return math.inf
+    if not finite.any():
+        return 0.0
+    return float(np.abs(wide_a - wide_b)[finite].max() / max(np.abs(wide_a)[finite].max(), 1e-30))
+
+
+def small_integers(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
+    """Integers in [-8, 8], as float32: sums of their products are exact (NUMERICS, integer probe)."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(-8, 9, tuple(shape)).astype(np.float32) for shape in shapes]
+
+
+def noise(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
+    """Normal numbers, as float32."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=tuple(shape)).astype(np.float32) for shape in shapes]
+
+
+def agrees_exactly(node: Node, inputs: Arrays) -> None:
+    """Bit-equal results; a zero may have either sign, because a sum may start from either."""
+    for a, b in both(node, inputs):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def agrees_in_float64(node: Node, inputs: Arrays, limit: float = 1e-12) -> None:
+    """The whole evaluation in float64 gives the same function."""
+    for a, b in both(node, inputs, float64=True):
+        assert a.dtype == np.float64 or a.dtype.kind != "f"
+        assert distance(a, b) <= limit
+
+
+def agrees_to_round_off(node: Node, inputs: Arrays, terms: int) -> None:
+    """Float32 sums of ``terms`` products: within the bound for any order, ``2 n u`` of the sum of magnitudes."""
+    sizes = [None if x is None else np.abs(x) for x in inputs]
+    magnitude = by_torch.run(node, sizes, float64=True)[0]
+    for a, b in both(node, inputs):
+        assert (np.abs(a.astype(float) - b) <= 2 * (terms + 1) * U32 * magnitude + 1e-30).all()
+
+
+def some(draw: Callable[..., Any], rank: int, low: int, high: int) -> tuple[int, ...]:
+    """One integer per spatial axis."""
+    return tuple(draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank)))
+
+
+@st.composite
+def windows(draw: Callable[..., Any], dilated: bool = True) -> dict[str, Any]:
+    """Attributes of sliding windows with the input sizes that they fit into."""
+    rank = draw(st.sampled_from((1, 1, 2, 2, 2, 3)))
+    kernel, strides = some(draw, rank, 1, 3), some(draw, rank, 1, 3)
+    dilations = some(draw, rank, 1, 2) if dilated else (1,) * rank
+    begin, end = some(draw, rank, 0, 3), some(draw, rank, 0, 3)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = tuple(span + more for span, more in zip(spans, some(draw, rank, 0, 5), strict=True))
+    pads = {"pads": begin + end}
+    if draw(st.booleans()):
+        pads = {"auto_pad": draw(st.sampled_from(("SAME_UPPER", "SAME_LOWER", "VALID")))}
+    return {"sizes": sizes, "kernel_shape": kernel, "strides": strides, "dilations": dilations, **pads}
+
+
+@st.composite
+def convolutions(draw: Callable[..., Any]) -> tuple[Node, list[Sequence[int]]]:
+    """A Conv node and the shapes of its input, kernel and bias."""
+    found = draw(windows())
+    group, inner, outer = (draw(st.integers(1, 3)) for _ in range(3))
+    sizes = found.pop("sizes")
+    shapes = [
+        (draw(st.integers(1, 2)), group * inner, *sizes),
+        (group * outer, inner, *found["kernel_shape"]),
+    ]
+    node = Node("Conv", ("x", "weight", "bias"), attributes={"group": group, **found})
+    return node, [*shapes, (group * outer,)]
+
+
+@st.composite
+def transposed_convolutions(draw: Callable[..., Any]) -> tuple[Node, list[Sequence[int]]]:
+    """A ConvTranspose node and the shapes of its input, kernel and bias."""
+    rank = draw(st.sampled_from((1, 2, 2, 3)))
+    kernel, strides, dilations = some(draw, rank, 1, 3), some(draw, rank, 1, 3), some(draw, rank, 1, 2)
+    grow = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(strides, dilations, strict=True))
+    pads, sizes = some(draw, 2 * rank, 0, 2), some(draw, rank, 1, 4)
+    full = [
+        (n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(sizes, strides, kernel, dilations, strict=True)
+    ]
+    assume(all(full[i] + grow[i] - pads[i] - pads[i + rank] > 0 for i in range(rank)))
+    group, inner, outer = (draw(st.integers(1, 2)) for _ in range(3))
+    attributes = {
+        "group": group,
+        "kernel_shape": kernel,
+        "strides": strides,
+        "dilations": dilations,
+        "pads": pads,
+    }
+    node = Node("ConvTranspose", ("x", "weight", "bias"), attributes={"output_padding": grow, **attributes})
+    return node, [(2, group * inner, *sizes), (group * inner, outer, *kernel), (group * outer,)]
+
+
+@SOME
+@given(convolutions(), st.integers(0, 2**32 - 1))
+def test_convolutions_agree(found: tuple[Node, list[Sequence[int]]], seed: int) -> None:
+    node, shapes = found
+    agrees_exactly(node, small_integers(seed, *shapes))
+    agrees_to_round_off(node, noise(seed, *shapes), math.prod(shapes[1][1:]))
+    agrees_in_float64(node, noise(seed, *shapes))
+
+
+@SOME
+@given(transposed_convolutions(), st.integers(0, 2**32 - 1))
+def test_transposed_convolutions_agree(found: tuple[Node, list[Sequence[int]]], seed: int) -> None:
+    node, shapes = found
+    agrees_exactly(node, small_integers(seed, *shapes))
+    agrees_to_round_off(node, noise(seed, *shapes), math.prod(shapes[1]))
+    agrees_in_float64(node, noise(seed, *shapes))
+
+
+@SOME
+@given(
+    windows(),
+    st.sampled_from(("MaxPool", "AveragePool", "LpPool")),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_pools_agree(found: dict[str, Any], op_type: str, ceil: bool, include: bool, seed: int) -> None:
+    sizes = found.pop("sizes")
+    if "pads" in found and op_type != "LpPool":
+        # a window may not lie in the padding alone: its average and its maximum are not defined
+        found["pads"] = tuple(
+            min(pad, k - 1) for pad, k in zip(found["pads"], 2 * found["kernel_shape"], strict=True)
+        )
+    if ceil and "pads" in found:
+        found["ceil_mode"] = 1
+    if op_type == "AveragePool":
+        found["count_include_pad"] = int(include)
+    outputs = ("y", "places") if op_type == "MaxPool" and include else ("y",)
+    node = Node(op_type, ("x",), outputs, found)
+    (x,) = noise(seed, (2, 3, *sizes))
+    for a, b in both(node, [x]):
+        assert distance(a, b) <= (0 if op_type == "MaxPool" else 1e-6)
+    agrees_in_float64(node, [x])
+    if op_type != "LpPool":
+        agrees_exactly(node, small_integers(seed, x.shape))
+
+
+@SOME
+@given(windows(dilated=False), st.sampled_from((None, np.int8, np.uint8)), st.integers(0, 99))
+def test_max_pools_of_integers_agree(found: dict[str, Any], dtype: Any, seed: int) -> None:
+    shape = (1, 2, *found.pop("sizes"))
+    x = np.random.default_rng(seed).integers(0, 100, shape).astype(dtype or np.int8)
+    if "pads" in found:
+        found["pads"] = tuple(
+            min(pad, k - 1) for pad, k in zip(found["pads"], 2 * found["kernel_shape"], strict=True)
+        )
+    agrees_exactly(Node("MaxPool", ("x",), attributes=found), [x])
+
+
+@SOME
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 5)), min_size=1, max_size=3), st.integers(0, 99))
+def test_adaptive_and_global_pools_agree(axes: list[tuple[int, int]], seed: int) -> None:
+    (x,) = noise(seed, (2, 3, *(size for size, _ in axes)))
+    wanted = {"output_size": tuple(count for _, count in axes)}
+    for op_type, attributes, domain in (
+        ("AdaptiveAveragePool", wanted, EXTENSION),
+        ("AdaptiveMaxPool", wanted, EXTENSION),
+        ("GlobalAveragePool", {}, ""),
+        ("GlobalMaxPool", {}, ""),
+        ("GlobalLpPool", {"p": 3}, ""),
+    ):
+        node = Node(op_type, ("x",), ("y",), attributes, domain)
+        agrees_in_float64(node, [x])
+        for a, b in both(node, [x]):
+            assert distance(a, b) <= (0 if "Max" in op_type else 2e-6)
+
+
+def test_adaptive_average_is_the_mean_of_its_windows() -> None:
+    x = np.arange(7, dtype=np.float32).reshape(1, 1, 7)
+    node = Node("AdaptiveAveragePool", ("x",), ("y",), {"output_size": (3,)}, EXTENSION)
+    for found in both(node, [x])[0]:
+        assert found.ravel().tolist() == [1.0, 3.0, 5.0]  # windows 0-2, 2-4, 4-6 of floor and ceil
+
+
+MATRICES = {
+    "vector by vector": ("MatMul", {}, [(5,), (5,)]),
+    "vector by matrices": ("MatMul", {}, [(5,), (2, 5, 3)]),
+    "matrices by vector": ("MatMul", {}, [(2, 4, 5), (5,)]),
+    "broadcast matrices": ("MatMul", {}, [(3, 1, 4, 5), (2, 5, 6)]),
+    "dense": ("Gemm", {"transB": 1}, [(4, 5), (3, 5), (3,)]),
+    "both transposed": (
+        "Gemm",
+        {"transA": 1, "transB": 1, "alpha": 2.0, "beta": 3.0},
+        [(5, 4), (3, 5), (4, 1)],
+    ),
+    "without C": ("Gemm", {"alpha": 2.0}, [(4, 5), (5, 3)]),
+    "contraction": ("Einsum", {"equation": "bij, bjk -> bik"}, [(2, 4, 5), (2, 5, 3)]),
+    "implicit output": ("Einsum", {"equation": "ba"}, [(2, 4)]),
+    "diagonal": ("Einsum", {"equation": "...ii->...i"}, [(3, 4, 4)]),
+    "three operands": ("Einsum", {"equation": "ab,bc,cd->ad"}, [(2, 3), (3, 4), (4, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrix_products_agree(name: str) -> None:
+    op_type, attributes, shapes = MATRICES[name]
+    node = Node(op_type, tuple("abc"[: len(shapes)]), attributes=attributes)
+    agrees_exactly(node, small_integers(7, *shapes))
+    agrees_in_float64(node, noise(7, *shapes))
+
+
+WHERE = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric")
+
+
+@st.composite
+def resizes(draw: Callable[..., Any]) -> tuple[Node, tuple[int, ...], list[int]]:
+    """A Resize node, the shape of its input and the sizes asked for."""
+    rank = draw(st.sampled_from((1, 2, 2, 2, 3)))
+    shape, factors = some(draw, rank, 2, 6), some(draw, rank, 1, 3)
+    sizes = [n * f for n, f in zip(shape, factors, strict=True)]
+    if draw(st.booleans()):
+        sizes = list(some(draw, rank, 2, 9))
+    mode = draw(st.sampled_from(("nearest", "linear", "cubic")))
+    attributes = {"mode": mode, "coordinate_transformation_mode": draw(st.sampled_from(WHERE))}
+    if mode == "nearest":
+        attributes["nearest_mode"] = draw(
+            st.sampled_from(("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"))
+        )
+    else:
+        attributes["antialias"] = int(draw(st.booleans()))
+        attributes["exclude_outside"] = int(draw(st.booleans()))
+        attributes["cubic_coeff_a"] = draw(st.sampled_from((-0.75, -0.5)))
+    node = Node("Resize", ("x", "", "", "sizes"), attributes=attributes)
+    return node, (2, 3, *shape), [2, 3, *sizes]
+
+
+@settings(deadline=None, max_examples=150)
+@given(resizes(), st.integers(0, 99))
+def test_resizes_agree(found: tuple[Node, tuple[int, ...], list[int]], seed: int) -> None:
+    node, shape, sizes = found
+    (x,) = noise(seed, shape)
+    inputs = [x, None, None, np.array(sizes)]
+    agrees_in_float64(node, inputs)
+    for a, b in both(node, inputs):
+        assert distance(a, b) <= (0 if node.attributes["mode"] == "nearest" else 1e-5)
+
+
+@st.composite
+def recurrent_layers(draw: Callable[..., Any]) -> tuple[Node, list[np.ndarray | None]]:
+    """An RNN, GRU or LSTM node with random sizes, states, lengths, activations."""
+    kind = draw(st.sampled_from(("RNN", "GRU", "LSTM")))
+    direction = draw(st.sampled_from(("forward", "reverse", "bidirectional")))
+    count, gates = (2 if direction == "bidirectional" else 1), {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
+    steps, batch, width, hidden = (draw(st.integers(1, 4)) for _ in range(4))
+    layout = draw(st.integers(0, 1))
+    x, w, r, b, h, c, p = noise(
+        draw(st.integers(0, 99)),
+        (batch, steps, width) if layout else (steps, batch, width),
+        (count, gates * hidden, width),
+        (count, gates * hidden, hidden),
+        (count, 2 * gates * hidden),
+        *[(batch, count, hidden) if layout else (count, batch, hidden)] * 2,
+        (count, 3 * hidden),
+    )
+    lengths = np.array(draw(st.lists(st.integers(1, steps), min_size=batch, max_size=batch)), np.int32)
+    attributes: dict[str, Any] = {"hidden_size": hidden, "direction": direction, "layout": layout}
+    if draw(st.booleans()):
+        attributes["clip"] = 0.4
+    if kind == "GRU":
+        attributes["linear_before_reset"] = draw(st.integers(0, 1))
+    if draw(st.booleans()):
+        names = {
+            "RNN": ["LeakyRelu"],
+            "GRU": ["HardSigmoid", "Softsign"],
+            "LSTM": ["Sigmoid", "ScaledTanh", "Affine"],
+        }
+        attributes["activations"] = names[kind] * count
+        attributes["activation_alpha"] = [0.3] * len(names[kind]) * count
+        attributes["activation_beta"] = [0.6] * len(names[kind]) * count
+    given_ = [draw(st.booleans()) for _ in range(4)]
+    inputs = [x, w, r, b if given_[0] else None, lengths if given_[1] else None, h if given_[2] else None]
+    if kind == "LSTM":
+        inputs += [c if given_[2] else None, p if given_[3] else None]
+    names_in = tuple(
+        name if value is not None else "" for name, value in zip("xwrblhcp", inputs, strict=False)
+    )
+    return Node(kind, names_in, ("y", "h", "c") if kind == "LSTM" else ("y", "h"), attributes), inputs
+
+
+@settings(deadline=None, max_examples=60)
+@given(recurrent_layers())
+def test_recurrent_layers_agree(found: tuple[Node, list[np.ndarray | None]]) -> None:
+    node, inputs = found
+    agrees_in_float64(node, inputs)
+    for a, b in both(node, inputs):
+        assert distance(a, b) <= 2e-5
+
+
+NORMALIZATIONS = {
+    "BatchNormalization": ({"epsilon": 1e-3}, [(4,), (4,), (4,), "variance"]),
+    "LayerNormalization": ({"axis": -2, "epsilon": 1e-6}, [(5, 3), (5, 3)]),
+    "RMSNormalization": ({"axis": 1, "epsilon": 1e-6}, [(4, 5, 3)]),
+    "GroupNormalization": ({"num_groups": 2, "epsilon": 1e-5}, [(4,), (4,)]),
+    "InstanceNormalization": ({"epsilon": 1e-3}, [(4,), (4,)]),
+    "LRN": ({"size": 3, "alpha": 0.1, "beta": 0.7, "bias": 1.5}, []),
+    "LRN even": ({"size": 4, "alpha": 0.1, "beta": 0.7, "bias": 1.5}, []),
+    "LpNormalization": ({"axis": 1, "p": 1}, []),
+    "MeanVarianceNormalization": ({"axes": (0, 2, 3)}, []),
+}
+
+
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_normalizations_agree(name: str) -> None:
+    attributes, parameters = NORMALIZATIONS[name]
+    inputs = noise(3, (2, 4, 5, 3))
+    for shape in parameters:
+        inputs.append(np.abs(noise(4, (4,))[0]) if shape == "variance" else noise(len(inputs), shape)[0])
+    node = Node(name.split(maxsplit=1)[0], tuple("xabcd"[: len(inputs)]), attributes=attributes)
+    agrees_in_float64(node, inputs)
+    for a, b in both(node, inputs):
+        assert distance(a, b) <= 5e-6
+
+
+FUNCTIONS = [
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Celu",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Hardmax",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "Mish",
+    "Neg",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+]
+
+
+@pytest.mark.parametrize("op_type", FUNCTIONS)
+def test_functions_agree_on_a_wide_grid(op_type: str) -> None:
+    x = np.concatenate([np.linspace(-45, 45, 181), np.linspace(-2, 2, 41), [0.0, -0.0, 1e-9, 700.0, -700.0]])
+    node = Node(op_type, ("x",))
+    a, b = both(node, [x], float64=True)[0]
+    finite = np.isfinite(a.astype(float))
+    np.testing.assert_array_equal(np.isfinite(b.astype(float)), finite)
+    # relative, with the floor of functions that cancel (NUMERICS 1.1)
+    np.testing.assert_allclose(b[finite], a[finite], rtol=1e-12, atol=1e-14)
+    for narrow in (np.float32, np.float16):
+        for single, wide in zip(both(node, [x.astype(narrow)])[0], (a, b), strict=True):
+            assert single.dtype in (narrow, bool)
+            assert wide.shape == single.shape
+
+
+def test_every_case_of_the_standard_agrees_in_float64() -> None:
+    different, count = {}, 0
+    for op_type, chosen in run_cases.cases().items():
+        for case in chosen:
+            if op_type == "BitCast" or not any(_floating(x) for x in case.inputs):
+                continue
+            count += 1
+            apart = max(distance(a, b) for a, b in both(case.node, case.inputs, float64=True))
+            if apart > 1e-12:
+                different[case.name] = apart
+    assert count > 900
+    assert different == {}
+
+
+def _floating(x: np.ndarray | None) -> bool:
+    """Whether an input is of a floating type, numpy's or another."""
+    return x is not None and (x.dtype.kind == "f" or x.dtype.name.startswith(NARROW_FLOATS))
+
+
+def test_both_run_the_same_operators() -> None:
+    assert by_torch.supported() == by_tensorflow.supported()
+    assert by_torch.supported() >= run_cases.WITHOUT_CASES.keys()
