@@ -194,7 +194,7 @@ class _CandidateRun:
         specs = adapter.inputs(self.candidate)
         if weights:
             adapter.assign(self.candidate, weights)
-        wanted = {spec.name: declared(self.layouts, spec.name) for spec in specs} if self.layouts else None
+        wanted = {name: declared(self.layouts, name) for name in [*given, *(spec.name for spec in specs)]}
         inputs, used = translate(given, known, specs, wanted)
         return record_live(adapter, self.candidate, named(inputs, specs), used, None, self.progress, check)
 

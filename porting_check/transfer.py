@@ -135,8 +135,8 @@ def _recorded(source: Any, inputs: Any, target: Any, sides: Mapping[str, Layouts
 def _on_same_inputs(adapter: Adapter, target: Any, left: Trace, sides: Mapping[str, Layouts | str]) -> Trace:
     """The target's run on the source's inputs, in its own layout."""
     specs = adapter.inputs(target)
-    wanted = {s.name: declared(sides.get("candidate"), s.name) for s in specs}
     given = {port.name: np.asarray(left.values[port.value]) for port in left.inputs}
+    wanted = {name: declared(sides.get("candidate"), name) for name in [*given, *(s.name for s in specs)]}
     inputs, used = translate(given, input_layouts(left), specs, wanted)
     return record_live(adapter, target, inputs, used, check=False)
 

@@ -251,7 +251,7 @@ def execute(op_type: str, count: int, inputs: Sequence[Any], attributes: Dict[st
     """Run one operator eagerly, by its type: also those that have no public wrapper.
 
     Example:
-        >>> execute("Neg", 1, [tf.constant(2.0)], {"T": tf.float32.as_datatype_enum})[0].numpy()
+        >>> float(execute("Neg", 1, [tf.constant(2.0)], {"T": tf.float32.as_datatype_enum})[0])
         -2.0
     """
     from tensorflow.python.eager import context

@@ -35,14 +35,14 @@ def kernel_last(weight: tf.Tensor) -> tf.Tensor:
 
 def pad_spatial(x: tf.Tensor, padding: Padding, value: float = 0) -> tf.Tensor:
     """Pad (or crop, where negative) the spatial axes of a channel-first tensor with a constant."""
-    if padding.is_none:
+    if not padding.grown.is_none:
+        fill = tf.constant(value, dtype=x.dtype)
+        x = tf.pad(x, [(0, 0), (0, 0), *padding.grown.pairs], constant_values=fill)
+    if not padding.crops:
         return x
-    if padding.crops:
-        ends = [size - max(-end, 0) for size, end in zip(sizes(x)[2:], padding.ends)]
-        cuts = [slice(max(-begin, 0), end) for begin, end in zip(padding.begins, ends)]
-        x = x[(slice(None), slice(None), *cuts)]
-    fill = tf.constant(value, dtype=x.dtype)
-    return tf.pad(x, [(0, 0), (0, 0), *padding.grown.pairs], constant_values=fill)
+    ends = [size - less for size, less in zip(sizes(x)[2:], padding.cropped.ends)]
+    cuts = [slice(begin, end) for begin, end in zip(padding.cropped.begins, ends)]
+    return x[(slice(None), slice(None), *cuts)]
 
 
 def convolve(call: Call, x: tf.Tensor, weight: tf.Tensor, bias: Optional[tf.Tensor]) -> tf.Tensor:

@@ -31,7 +31,7 @@ def upsample(call: Call) -> Result:
     return _by_taps(asked, resize_axes(asked.node, sizes(call.x), None, call.numbers(1), None))
 
 
-def _v2(method: str, antialias: bool = False) -> Resizer:
+def _v2(method: str, antialias: bool) -> Resizer:
     """``tf.image.resize``, whose pixels are centred at halves."""
     return lambda x, size: tf.image.resize(x, size, method, antialias=antialias)
 
@@ -59,13 +59,14 @@ def _native(call: Call, axes: Sequence[Axis]) -> Optional[Resizer]:
         return _v1("nearest", False) if floor and whole else None
     centred = where in ("half_pixel", "pytorch_half_pixel")
     if mode == "cubic":
-        keys = get("cubic_coeff_a", -0.75) == -0.5 and exclude and centred
-        return _v2("bicubic", antialias) if keys else None
+        # without antialias, TensorFlow rounds the kernel's argument to 1/1024: not this function
+        keys = get("cubic_coeff_a", -0.75) == -0.5 and exclude and centred and antialias
+        return _v2("bicubic", True) if keys else None
     if antialias:
         return _v2("bilinear", True) if exclude and centred else None
     if where in ("asymmetric", "align_corners"):
         return _v1("bilinear", where == "align_corners")
-    return _v2("bilinear") if centred else None
+    return _v2("bilinear", False) if centred else None
 
 
 def _by_taps(call: Call, axes: Sequence[Axis]) -> tf.Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 import torch
-from porting_check_torch.run_call import Call, Handler, Result
-from porting_check_torch.run_geometry import Transposed, product, transposed_of, windows_of
 from torch.nn import functional
 
 from porting_check.neutral.padding import Padding, convolution_output_sizes
 from porting_check.neutral.padding_forms import to_torch_pad
 from porting_check.neutral.transposed_padding import full_output_sizes
+from porting_check_torch.run_call import Call, Handler, Result
+from porting_check_torch.run_geometry import Transposed, product, transposed_of, windows_of
 
 CONVOLUTIONS: Dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSED: Dict[int, Any] = {
@@ -23,7 +23,9 @@ TRANSPOSED: Dict[int, Any] = {
 
 def pad_spatial(x: torch.Tensor, padding: Padding, value: float = 0) -> torch.Tensor:
     """Pad (or crop, where negative) the spatial axes with a constant."""
-    return x if padding.is_none else functional.pad(x, to_torch_pad(padding), value=value)
+    for part in (padding.grown, -padding.cropped):
+        x = x if part.is_none else functional.pad(x, to_torch_pad(part), value=value)
+    return x
 
 
 def _spatial(call: Call, x: torch.Tensor, table: Dict[int, Any]) -> Any:

@@ -24,7 +24,7 @@ def weight_hash(array: np.ndarray) -> str:
     """
     values = np.asarray(array)
     if values.dtype.kind not in "iub":
-        values = values.astype(np.float32)
+        values = values.astype(np.float32) + np.float32(0)  # so that -0 and 0 are one value
     ordered = np.sort(values, axis=None)
     return hashlib.blake2b(ordered.tobytes() + str(ordered.size).encode(), digest_size=16).hexdigest()
 

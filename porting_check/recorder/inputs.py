@@ -13,7 +13,7 @@ from porting_check.neutral.layout import Layout, convert
 from porting_check.neutral.tensorfile import read_header, read_tensor
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-BATCH = 3
+BATCHES = (3, 2, 5)
 SIZES = (64, 96, 80, 112, 48, 128)
 """Sizes of free axes: even (an odd size hides SAME with stride 2), multiples of 16, pairwise different."""
 
@@ -21,11 +21,11 @@ SIZES = (64, 96, 80, 112, 48, 128)
 def probe(specs: Sequence[InputSpec], seed: int = 0) -> Dict[str, np.ndarray]:
     """Seeded white noise for every input: standard normal for floats, uniform below ``limit`` for integers.
 
-    The first axis gets ``BATCH`` where it is free; other free axes get pairwise different even sizes.
+    The first axis gets a small batch where it is free; other free axes get pairwise different even sizes.
 
     Example:
         >>> probe([InputSpec("0", (None, None, None, 3), "float32", "NHWC")])["0"].shape
-        (3, 64, 96, 3)
+        (2, 64, 96, 3)
 
     Raises:
         InputError: nothing is known of the shape.
@@ -56,7 +56,8 @@ def _shape(spec: InputSpec, others: List[Tuple[int, ...]]) -> Tuple[int, ...]:
     shape: List[int] = []
     for axis, size in enumerate(spec.shape):
         if size is None:
-            size = BATCH if axis == 0 else next(s for s in SIZES + tuple(range(50, 400, 2)) if s not in used)
+            choices = BATCHES if axis == 0 else SIZES + tuple(range(50, 400, 2))
+            size = next(s for s in choices if s not in used)
             used.add(size)
         shape.append(size)
     for other in others:

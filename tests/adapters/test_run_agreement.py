@@ -1,4 +1,4 @@
-"""The same nodes through torch and TensorFlow: bit for bit on integers, to round-off on floats, to 1e-12 in float64."""
+"""The same nodes in torch and TensorFlow: integers bit for bit, floats to round-off, float64 to 1e-12."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def both(node: Node, inputs: Arrays, float64: bool = False) -> list[tuple[np.nda
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference, relative to the largest value; infinite where dtype, shape or non-finite values differ."""
+    """The largest difference, relative to the largest value; infinite where dtypes, shapes or infinities differ."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return math.inf
     wide_a, wide_b = a.astype(float), b.astype(float)
@@ -42,7 +42,8 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
         return math.inf
     if not finite.any():
         return 0.0
-    return float(np.abs(wide_a - wide_b)[finite].max() / max(np.abs(wide_a)[finite].max(), 1e-30))
+    wide_a, wide_b = wide_a[finite], wide_b[finite]
+    return float(np.abs(wide_a - wide_b).max() / max(np.abs(wide_a).max(), 1e-30))
 
 
 def small_integers(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
@@ -72,7 +73,7 @@ def agrees_in_float64(node: Node, inputs: Arrays, limit: float = 1e-12) -> None:
 
 
 def agrees_to_round_off(node: Node, inputs: Arrays, terms: int) -> None:
-    """Float32 sums of ``terms`` products: within the bound for any order, ``2 n u`` of the sum of magnitudes."""
+    """Float32 sums of ``terms`` products: within the bound for any order of summation."""
     sizes = [None if x is None else np.abs(x) for x in inputs]
     magnitude = by_torch.run(node, sizes, float64=True)[0]
     for a, b in both(node, inputs):

@@ -46,9 +46,8 @@ class Windows:
     def _require_common_start(self) -> None:
         """Refuse where TensorFlow's CPU kernels for 3-D data do not do what SAME means.
 
-        Where windows with a stride beyond the kernel leave two entries or more unread, the kernels (Eigen's
-        volume patches: the padding is not kept from becoming negative) skip half of them in front of the first
-        window; those for a GPU start at the first entry.
+        Where windows with a stride beyond the kernel leave two entries or more unread, Eigen's volume patches
+        do not keep the padding from becoming negative and skip half of them in front of the first window.
         """
         if len(self.sizes) < 3:
             return
@@ -56,8 +55,8 @@ class Windows:
             read = (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1
             if size - read >= 2:
                 self._call.refuse(
-                    f"with SAME, kernel {kernel} and stride {stride} on size {size} starts elsewhere on a CPU "
-                    "than TensorFlow's documentation says, so it is not described"
+                    f"with SAME, kernel {kernel} and stride {stride} on size {size} starts elsewhere on a "
+                    "CPU than TensorFlow's documentation says, so it is not described"
                 )
 
     def attributes(self) -> Dict[str, Any]:

@@ -171,9 +171,18 @@ def roll(call: Call) -> None:
 
 @describes("MatrixBandPart")
 def band(call: Call) -> None:
-    """``Where`` with a mask of the band; a negative width keeps that whole triangle."""
-    rows, columns = call.shape()[-2:]
+    """``Trilu`` for a triangle, otherwise ``Where`` with a mask; a negative width keeps a whole triangle."""
     lower, upper = call.seen(1)[0], call.seen(2)[0]
+    x = call.port(0)
+    if lower < 0 or upper < 0:
+        value = x
+        if upper >= 0:
+            value = call.node("Trilu", value, call.constant(upper, "k"), upper=0)
+        elif lower >= 0:
+            value = call.node("Trilu", value, call.constant(-lower, "k"), upper=1)
+        call.give(value)
+        return
+    rows, columns = call.shape()[-2:]
     offset = np.arange(columns)[None] - np.arange(rows)[:, None]
-    mask = ((lower < 0) | (-offset <= lower)) & ((upper < 0) | (offset <= upper))
-    call.give(call.node("Where", call.constant(mask, "mask"), call.port(0), call.scalar(0, "zero")))
+    mask = (-offset <= lower) & (offset <= upper)
+    call.give(call.node("Where", call.constant(mask, "mask"), x, call.scalar(0, "zero")))

@@ -8,6 +8,15 @@ import numpy as np
 
 from porting_check_tensorflow.operators.call import ONNX_TYPES, Call, channel_layouts, describes
 
+RESIZE: Dict[str, Any] = {
+    "mode": "linear",
+    "nearest_mode": "round_prefer_floor",
+    "cubic_coeff_a": -0.75,
+    "antialias": 0,
+    "exclude_outside": 0,
+}
+"""Attributes of ``Resize`` unless an operator says otherwise; what a mode does not use has ONNX's default."""
+
 
 def _grid(call: Call) -> str:
     """ONNX's name for the map from output to input coordinates."""
@@ -34,12 +43,7 @@ def resize_smoothly(call: Call) -> None:
     """
     value, sizes = _image(call, widen=True)
     grid = _grid(call)
-    attributes = {
-        "mode": "linear",
-        "coordinate_transformation_mode": grid,
-        "antialias": 0,
-        "exclude_outside": 0,
-    }
+    attributes = dict(RESIZE, coordinate_transformation_mode=grid)
     if call.op_type == "ResizeBicubic":
         half = grid == "half_pixel"
         attributes.update(mode="cubic", cubic_coeff_a=-0.5 if half else -0.75, exclude_outside=int(half))
@@ -57,7 +61,7 @@ def resize_nearest(call: Call) -> None:
     if all(np.array_equal(a, b) for a, b in zip(found, exact)):
         value, sizes = _image(call, widen=False)
         rule = "floor" if grid == "asymmetric" else "round_prefer_ceil"
-        attributes = {"mode": "nearest", "coordinate_transformation_mode": grid, "nearest_mode": rule}
+        attributes = dict(RESIZE, mode="nearest", coordinate_transformation_mode=grid, nearest_mode=rule)
         value = call.node("Resize", value, "", "", sizes, **attributes)
     else:
         value = call.port(0, "x", "NHWC", "NCHW")
