@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from porting_check.comparison import NotFaithful as NotFaithful
     from porting_check.comparison import assert_faithful as assert_faithful
     from porting_check.comparison import compare as compare
-    from porting_check.comparison import NotFaithful as NotFaithful
     from porting_check.neutral.errors import PortingError as PortingError
     from porting_check.neutral.trace import Trace as Trace
     from porting_check.recording import load_trace as load_trace

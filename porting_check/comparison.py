@@ -66,8 +66,8 @@ def compare(
         layouts: ``{"reference": "NHWC", "candidate": {"0": "NCHW"}}`` where they cannot be known.
         mapping: record ids of the reference to record ids of the candidate, where pairing needs help.
         seed: of the noise.
-        rtol, atol: a tolerance on the end-to-end outputs that overrides the verdict of ``divergent`` layers; both or
-            neither. Shown in the report.
+        rtol: relative part of a tolerance on the end-to-end outputs, which then decides alone; shown in the report.
+        atol: its absolute part; both or neither.
         transfer: move the reference's weights into the candidate first (a live candidate keeps them).
         progress: called as ``progress(stage, done, total)``.
 
@@ -94,7 +94,11 @@ def compare(
         )
         theirs = run.record(run.moved_weights(mapping) if transfer else None)
         found = examine(ours, theirs, mapping, progress)
-        return assemble(found, settings={"seed": seed, "rtol": rtol, "atol": atol, "transfer": transfer}, progress=progress)
+        return assemble(
+            found,
+            settings={"seed": seed, "rtol": rtol, "atol": atol, "transfer": transfer},
+            progress=progress,
+        )
 
 
 def assert_faithful(reference: Any, candidate: Any, inputs: Any = None, **options: Any) -> Report:

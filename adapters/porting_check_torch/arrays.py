@@ -29,7 +29,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """An owned array of the tensor's values; sparse and quantized ones are made dense and real.
+    """An owned array of the tensor's values; sparse and quantized ones are made dense and real numbers.
 
     Args:
         tensor: any device, layout and dtype. bfloat16 and float8 become the dtypes of ``ml_dtypes``; without
@@ -59,6 +59,8 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.dequantize()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
+    if tensor.dtype == getattr(torch, "complex32", None):
+        tensor = tensor.to(torch.complex64)
     tensor = tensor.cpu()
     for resolve in ("resolve_conj", "resolve_neg"):
         if hasattr(tensor, resolve):

@@ -61,9 +61,9 @@ def observing(
         by_mode: choose the mode or the subclass; by default what this torch can do.
 
     Example:
-        >>> seen = []
+        >>> seen, x = [], torch.zeros(1)
         >>> with observing(lambda f, args, kwargs, call: seen.append(f.__name__) or call()) as wrap:
-        ...     _ = torch.relu(wrap(torch.zeros(1)))
+        ...     _ = torch.relu(wrap(x))
         >>> seen
         ['relu']
     """

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Callable, Dict, Optional
 
 import torch
-from porting_check_torch.run_call import Call, Handler, Result
 from torch.nn import functional
+
+from porting_check_torch.run_call import Call, Handler, Result
 
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 

@@ -6,8 +6,9 @@ import math
 from typing import Dict, Optional, Tuple
 
 import torch
-from porting_check_torch.run_call import ONNX_DTYPES, Call, Handler, Result, torch_dtype
 from torch.nn import functional
+
+from porting_check_torch.run_call import ONNX_DTYPES, Call, Handler, Result, torch_dtype
 
 
 def split_heads(x: torch.Tensor, heads: Optional[int]) -> torch.Tensor:

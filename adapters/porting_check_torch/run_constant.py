@@ -7,6 +7,7 @@ from typing import Any, Dict
 
 import numpy as np
 import torch
+
 from porting_check_torch.run_call import Call, Handler, Result, to_tensor, torch_dtype
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, Optional
 
 import torch
+
 from porting_check_torch.run_call import Call, Handler, Result
 
 

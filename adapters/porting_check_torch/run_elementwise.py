@@ -6,6 +6,7 @@ import functools
 from typing import Callable, Dict, Optional
 
 import torch
+
 from porting_check_torch.run_call import Call, Handler, Result
 
 Unary = Callable[[torch.Tensor], torch.Tensor]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Dict, List, Sequence
 
 import torch
-from porting_check_torch.run_call import Call, Handler, Result
-from porting_check_torch.run_geometry import product, slice_places, split_sizes
 from torch.nn import functional
 
 from porting_check.neutral.errors import UnsupportedNode
+from porting_check_torch.run_call import Call, Handler, Result
+from porting_check_torch.run_geometry import product, slice_places, split_sizes
 
 
 def reshape(call: Call) -> Result:

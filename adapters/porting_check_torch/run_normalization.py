@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Dict, List
 
 import torch
-from porting_check_torch.run_call import Call, Handler, Result
 from torch.nn import functional
+
+from porting_check_torch.run_call import Call, Handler, Result
 
 
 def batch_normalization(call: Call) -> Result:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
+from torch.nn import functional
+
 from porting_check_torch.run_activation import recurrent_activation
 from porting_check_torch.run_call import Call, Handler, Result
 from porting_check_torch.run_movement import reverse_steps
-from torch.nn import functional
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 States = Tuple[torch.Tensor, ...]

@@ -6,6 +6,7 @@ import math
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
+
 from porting_check_torch.run_call import Call, Handler, Result
 
 Reduce = Callable[[torch.Tensor, List[int], bool], torch.Tensor]

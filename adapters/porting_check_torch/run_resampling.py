@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
+from torch.nn import functional
+
 from porting_check_torch.run_call import Call, Handler, Result
 from porting_check_torch.run_taps import Axis, resize_axes, taps
-from torch.nn import functional
 
 GRID_MODES = {
     "linear": "bilinear",

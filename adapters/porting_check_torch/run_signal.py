@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 import torch
+
 from porting_check_torch.run_call import Call, Handler, Result, torch_dtype
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from porting_check.neutral.trace import Sink, parameter_key
-from porting_check_torch.arrays import shape_of, to_array
+from porting_check_torch.arrays import dtype_name, shape_of, to_array
 from porting_check_torch.describe.draft import SMALL, Ref
 
 
@@ -144,7 +144,11 @@ class Values:
         """Hand the value to the sink, once."""
         if not entry.stored:
             entry.stored = True
-            self._sink.value(entry.key, to_array(tensor) if entry.fixed is None else entry.fixed)
+            array = to_array(tensor) if entry.fixed is None else entry.fixed
+            found, kept = dtype_name(tensor.dtype), dtype_name(array.dtype)
+            if found != kept:
+                self.notes.append(f"values of dtype {found} are recorded as {kept}")
+            self._sink.value(entry.key, array)
 
     def use(self, ref: Ref) -> None:
         """Store an argument that a record reads."""

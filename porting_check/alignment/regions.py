@@ -104,8 +104,9 @@ def axes(
 ) -> Axes | None:
     """The order of axes that turns the reference's tensor into the candidate's; ``None`` when there is none to be had.
 
-    Declared or derived layouts decide, whether or not the sizes agree then. Without them equal shapes mean equal order; other shapes are put right only when
-    exactly one order fits (or the values single one out), never for a model's output (``declared_only``).
+    Declared or derived layouts decide, whether or not the sizes agree then. Without them equal shapes mean equal order;
+    other shapes are put right only when exactly one order fits (or the values single one out), never for a model's
+    output (``declared_only``).
 
     Example:
         >>> axes(((1, 8, 9, 3), (1, 3, 8, 9)), ("NHWC", "NCHW")).permutation

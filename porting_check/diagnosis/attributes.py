@@ -133,7 +133,10 @@ def _other_axes(suspect: Suspect, theirs: Step) -> Iterator[Hypothesis]:
         if axis != present:
             yield Hypothesis(
                 cause=CAUSES.get((node.op_type, "axis"), "unknown"),
-                explanation=f"{node.op_type} runs along axis {present} of the candidate's tensor; the reference's axis is {axis} there",
+                explanation=(
+                    f"{node.op_type} runs along axis {present} of the candidate's tensor; the reference's axis is "
+                    f"{axis} there"
+                ),
                 fix=fix(suspect.framework, node.op_type, "axis", axis),
                 edits=Edits(nodes={theirs.index: (node.edit(axis=axis),)}),
             )

@@ -9,9 +9,9 @@ import numpy as np
 
 from porting_check.diagnosis.attributes import PADDED
 from porting_check.diagnosis.hypothesis import Hypothesis, Suspect, nodes
+from porting_check.neutral.errors import PaddingError
 from porting_check.neutral.graph import Step
 from porting_check.neutral.node import Node, show
-from porting_check.neutral.errors import PaddingError
 from porting_check.neutral.padding import Padding
 from porting_check.neutral.padding_expression import expressible
 from porting_check.numerics.program import Edits

@@ -42,7 +42,8 @@ def diagnose(suspect: Suspect) -> Diagnosis:
     for hypothesis in _all(suspect):
         gap = suspect.gap(hypothesis.edits)
         if gap <= SAME:
-            said = f"with this one change the candidate equals the reference in float64 (before: {suspect.judged.gap:.2g} times float32's resolution, after: {gap:.1g})"
+            before, after = f"{suspect.judged.gap:.2g} times float32's resolution", f"{gap:.1g}"
+            said = f"with this one change the candidate equals the reference in float64 (before: {before}, after: {after})"
             return Diagnosis(hypothesis, True, (said, *evidence(suspect)))
         tried.append((gap, hypothesis))
         if suspect.tests >= TESTS:

@@ -20,8 +20,9 @@ Inputs = Mapping[str, np.ndarray]
 class InputSpec:
     """What is known of one input of a model before it runs.
 
-    A spec without a name holds for every input, of which even the number is unknown. ``shape`` has ``None`` where any size is accepted and is ``None`` itself where nothing is known. ``layout`` is ``""``
-    when unknown. ``limit``: integer inputs must be below it (the size of an embedding table).
+    A spec without a name holds for every input, of which even the number is unknown. ``shape`` has ``None`` where any
+    size is accepted, and is ``None`` itself where nothing is known. ``layout`` is ``""`` when unknown. Integer inputs must
+    be below ``limit`` (the size of an embedding table).
 
     Example:
         >>> InputSpec("0", (None, 224, 224, 3), "float32", "NHWC").layout
@@ -36,11 +37,12 @@ class InputSpec:
 
 
 class Adapter(abc.ABC):
-    """One framework. Contract, each line a test of the shared suite (DESIGN section 6):
+    """One framework.
 
-    the caller's model, inputs, RNG state and train/eval mode are as before, also when the forward pass raises; returned
-    arrays are owned numpy; order and repeated calls are kept; in-place operators do not rewrite what was recorded;
-    bfloat16 and float8 survive; what could not be recorded is named with its reason.
+    Contract, each line a test of the shared suite: the caller's model, inputs, RNG state and train/eval mode are as
+    before, also when the forward pass raises; returned arrays are owned numpy; order and repeated calls are kept;
+    in-place operators do not rewrite what was recorded; bfloat16 and float8 survive; what could not be recorded is named
+    with its reason.
     """
 
     framework: str

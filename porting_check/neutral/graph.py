@@ -23,7 +23,8 @@ _KEEPS_LAYOUT = frozenset(
     "LpNormalization Resize Upsample Relu Clip LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid HardSigmoid HardSwish Swish Mish Tanh "
     "Softplus Softsign ThresholdedRelu Softmax LogSoftmax Hardmax Shrink Abs Neg Exp Log Sqrt Reciprocal Floor Ceil Round Sign "
     "Sin Cos Tan Erf Add Sub Mul Div Pow Mod Max Min Mean Sum And Or Not Xor Equal Less Greater LessOrEqual GreaterOrEqual "
-    "Where Cast Identity Dropout Concat Split Slice Pad CumSum GridSample DepthToSpace SpaceToDepth Tile IsNaN IsInf Trilu".split()
+    "Where Cast Identity Dropout Concat Split Slice Pad CumSum GridSample DepthToSpace SpaceToDepth Tile IsNaN IsInf "
+    "Trilu".split()
 )
 """Operators whose output has the axes of their (longest) input, in the same order."""
 

@@ -66,7 +66,7 @@ class TraceWriter(Sink):
 
     def __enter__(self) -> TraceWriter:
         _refuse_foreign(self.path)
-        with _explained(self.path):
+        with _Explained(self.path):
             if os.path.isdir(self.partial):
                 shutil.rmtree(self.partial)
             os.makedirs(self.partial)
@@ -91,7 +91,7 @@ class TraceWriter(Sink):
     def record(self, record: Record) -> None:
         """Append one record to the index."""
         self._records += 1
-        with _explained(self.path):
+        with _Explained(self.path):
             self._line({"record": record.to_json()})
 
     def input(self, port: Port) -> None:
@@ -116,7 +116,7 @@ class TraceWriter(Sink):
             "records": self._records,
         }
         tail.update(self._ports)
-        with _explained(self.path):
+        with _Explained(self.path):
             self._line({"tail": tail})
             assert self._file is not None
             self._file.flush()
@@ -131,7 +131,7 @@ class TraceWriter(Sink):
         if not self._pending:
             return
         name = f"values-{len(self._shards):05d}.safetensors"
-        with _explained(self.path):
+        with _Explained(self.path):
             self._shards[name] = write_tensors(os.path.join(self.partial, name), self._pending)
             self._line({"shard": name, "values": list(self._pending)})
         self._pending, self._bytes = {}, 0
@@ -141,7 +141,7 @@ class TraceWriter(Sink):
         self._file.write(json.dumps(data, separators=(",", ":")) + "\n")
 
 
-class _explained:
+class _Explained:
     """Turns the operating system's errors while writing into a message with the way out."""
 
     def __init__(self, path: str) -> None:

@@ -57,10 +57,11 @@ _NORMS = {
 _MONOTONE = {"MaxPool", "GlobalMaxPool", "AdaptiveMaxPool", "ReduceMax", "Max", "Min", "ReduceMin"}
 _SUMS = {"Add", "Sub", "Sum"}
 _CONTRACTING = {"Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "Abs", "Neg"}
-_FUNCTIONS = set(
-    "Elu Selu Celu Gelu Sigmoid HardSigmoid HardSwish Swish Mish Tanh Softplus Softsign Exp Log Sqrt Reciprocal Sin Cos Tan Erf "
-    "Atan Asin Acos Sinh Cosh Asinh Acosh Atanh Shrink".split()
-)
+_FUNCTIONS = frozenset({
+    "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Tanh", "Softplus", "Softsign",
+    "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Tan", "Erf", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Asinh", "Acosh",
+    "Atanh", "Shrink",
+})  # fmt: skip
 _INDICES = {
     "ArgMax",
     "ArgMin",
@@ -286,7 +287,7 @@ def _contraction(
 def _function(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
-    """u (|f| + |x f'| + floor), floor 1 for saturating functions and |x| for those that multiply by x."""
+    """U (|f| + |x f'| + floor), floor 1 for saturating functions and |x| for those that multiply by x."""
     data = inputs[0]
     assert data is not None
     step = 1e-6 * np.maximum(np.abs(data), 1e-3)

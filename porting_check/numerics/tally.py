@@ -216,6 +216,7 @@ def _subtract_integers(first: Array, second: Array, out: Array) -> None:
     Either is split into a high and a low half of 32 bits, whose differences are exact in float64; so is the
     scaled high one, and only their sum rounds.
     """
+    first, second = (part if part.itemsize == 8 else part.astype(np.int64) for part in (first, second))
     np.subtract((first >> 32).astype(np.float64), (second >> 32).astype(np.float64), out=out)
     out *= 2.0**32
     out += (first & 0xFFFFFFFF).astype(np.float64) - (second & 0xFFFFFFFF).astype(np.float64)
@@ -225,5 +226,5 @@ def folder(tally: Tally, reference: np.dtype[Any], candidate: np.dtype[Any]) -> 
     """The way in which blocks of two dtypes are taken up."""
     if "c" in (reference.kind, candidate.kind):
         return tally.fold_careful
-    whole = reference.kind in "iu" and candidate.kind in "iu"
+    whole = reference.kind in "biu" and candidate.kind in "biu"
     return tally.fold_exact if whole and 8 in (reference.itemsize, candidate.itemsize) else tally.fold_real

@@ -83,7 +83,10 @@ def choose_inputs(specs: Any, request: Mapping[str, Any]) -> Tuple[Dict[str, np.
         translated, layouts = translate(given, request["like"], specs, {n: t for n, t in known.items() if t})
         return named(translated, specs), layouts
     made = named(given, specs)
-    return made, {name: known.get(name) or known.get("") or declared.get(name) or declared.get("") or "" for name in made}
+    return made, {
+        name: known.get(name) or known.get("") or declared.get(name) or declared.get("") or ""
+        for name in made
+    }
 
 
 def _progress(stage: str, done: int, total: int) -> None:

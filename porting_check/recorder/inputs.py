@@ -205,7 +205,8 @@ def translate(
     required = [spec.name for spec in specs if spec.name] or list(inputs)
     if len(required) != len(inputs):
         raise InputError(
-            f"the reference takes {len(inputs)} inputs ({', '.join(inputs)}), the candidate {len(required)} ({', '.join(required)})"
+            f"the reference takes {len(inputs)} inputs ({', '.join(inputs)}), "
+            f"the candidate {len(required)} ({', '.join(required)})"
         )
     same_names = set(required) == set(inputs)
     sources = required if same_names else list(inputs)

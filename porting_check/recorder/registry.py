@@ -116,10 +116,9 @@ def adapter_for(model: Any) -> Adapter:
 
 def _mentioned(function: Any) -> List[str]:
     """Frameworks whose modules a function's code names in its globals."""
-    code = getattr(function, "__code__", None) or getattr(
-        getattr(function, "__call__", None), "__code__", None
-    )
-    scope = getattr(function, "__globals__", {})
+    called = function if hasattr(function, "__code__") else type(function).__call__
+    code = getattr(called, "__code__", None)
+    scope = getattr(called, "__globals__", {})
     modules = [scope.get(name) for name in getattr(code, "co_names", ())]
     names = [
         getattr(m, "__name__", None) or getattr(m, "__module__", None) or "" for m in modules if m is not None

@@ -77,9 +77,12 @@ def record_model(
 
     Args:
         adapter: the model's adapter.
+        model: the live model.
         inputs: by name, in the model's own layouts.
         layouts: layout of each input, written into the trace.
+        sink: where the recording goes.
         check: make the two unrecorded runs.
+        progress: called as ``progress(stage, done, total)``.
 
     Raises:
         RunError: the model raised.

@@ -80,7 +80,7 @@ def framework_of(spec: str) -> str:
 
 
 def _is_function(spec: str) -> bool:
-    """``something:name`` with an identifier after the colon (so that ``C:\\model.onnx`` is a path)."""
+    """``something:name`` with an identifier after the colon (so a Windows drive letter makes no function)."""
     head, colon, name = spec.rpartition(":")
     return bool(colon) and name.isidentifier() and bool(head) and not os.path.exists(spec)
 

@@ -243,14 +243,21 @@ def _overall(found: Examination, pairs: list[PairResult], lacking: list[NotCompa
 
 def _tolerated(found: Examination, verdict: str, rtol: float, atol: float) -> tuple[str, str]:
     """The verdict under a tolerance that the user gave: every output, recorded against recorded, and nothing else."""
-    said = f"by the tolerance given (rtol={rtol:g}, atol={atol:g}) on the outputs alone; without it: {verdict}"
+    said = (
+        f"by the tolerance given (rtol={rtol:g}, atol={atol:g}) on the outputs alone; without it: {verdict}"
+    )
     outputs = [j for j in found.judged if j.region.target.output]
     if found.missing or found.extra or not outputs:
         return "divergent" if found.missing or found.extra else "inconclusive", said
     for judged in outputs:
         target = judged.region.target
         ours, theirs = found.reference.array(target.reference), found.candidate.array(target.candidate)
-        if ours is None or theirs is None or judged.axes is None or judged.axes.of(ours.shape) != theirs.shape:
+        if (
+            ours is None
+            or theirs is None
+            or judged.axes is None
+            or judged.axes.of(ours.shape) != theirs.shape
+        ):
             return "divergent", said
         left = np.asarray(ours.transpose(judged.axes.permutation), np.float64)
         with np.errstate(invalid="ignore"):
@@ -289,7 +296,8 @@ def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
     guessed = [p for p in pairs if any("guess" in why for why in p.paired_by)]
     if guessed:
         said.append(
-            f"{len(guessed)} pairs were matched by position only (a guess): {', '.join(p.candidate[-1] for p in guessed[:5] if p.candidate)}"
+            f"{len(guessed)} pairs were matched by position only (a guess): "
+            f"{', '.join(p.candidate[-1] for p in guessed[:5] if p.candidate)}"
         )
     low = [p for p in pairs if p.verdict == "low-precision"]
     if low:

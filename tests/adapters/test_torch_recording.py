@@ -328,6 +328,15 @@ def test_dtypes_survive(dtype):
     np.testing.assert_array_equal(outputs["0"].astype(np.complex64), x.reshape(3, 2).astype(np.complex64))
 
 
+def test_values_that_numpy_cannot_hold_are_widened_and_noted():
+    trace = trace_of(lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), noise(3, 40))
+    assert trace.records[0].opaque
+    np.testing.assert_allclose(trace.values[trace.outputs[0].value], noise(3, 40), atol=0.051)
+    assert "values of dtype qint8 are recorded as float32" in ADAPTER.notes
+    trace = trace_of(lambda x: x.to_sparse().to_dense() + 1, noise(3, 40))
+    np.testing.assert_array_equal(trace.values[trace.outputs[0].value], noise(3, 40) + 1)
+
+
 def test_scalars_and_empty_tensors_are_recorded():
     check(lambda x: (x.sum(), x[:0] * 2), noise(2, 3))
 

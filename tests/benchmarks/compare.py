@@ -56,12 +56,18 @@ def main() -> None:
     folder = FIXTURES / "resnet50"
     case = fixtures.load_case(folder)
     variant = next(v for v in case.variants if v.expect.verdict == ("faithful",))
-    reference, candidate = fixtures.build(folder, variant.reference), fixtures.build(folder, variant.candidate)
+    reference, candidate = (
+        fixtures.build(folder, variant.reference),
+        fixtures.build(folder, variant.candidate),
+    )
     pc.transfer_weights(reference, candidate)
     image = np.random.default_rng(0).standard_normal((1, *reference.inputs[0].shape[1:])).astype("f4")
     channels_first = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
     tensorflow, torch = load_adapter("tensorflow"), load_adapter("torch")
-    plain = [lambda: tensorflow.predict(reference, {"0": image}), lambda: torch.predict(candidate, {"0": channels_first})]
+    plain = [
+        lambda: tensorflow.predict(reference, {"0": image}),
+        lambda: torch.predict(candidate, {"0": channels_first}),
+    ]
     for run in plain:
         run()
     before = resident()
@@ -85,7 +91,10 @@ def main() -> None:
     ):
         print(f"{name:44s} {taken:8.3f} {taken / both:26.2f}")
     kept = 2 * recorded / 2**20
-    print(f"weights and recorded activations of both sides: {kept:.0f} MB; peak above the loaded models: {resident() - before:.0f} MB")
+    print(
+        f"weights and recorded activations of both sides: {kept:.0f} MB; "
+        f"peak above the loaded models: {resident() - before:.0f} MB"
+    )
     print(f"ratio: {(resident() - before) / kept:.2f}")
 
 

@@ -1,4 +1,7 @@
-"""Recording to disk beside a plain forward pass plus writing the same bytes with numpy. Usage: python tests/benchmarks/record.py"""
+"""Recording to disk beside a plain forward pass plus writing the same bytes with numpy.
+
+Usage: python tests/benchmarks/record.py
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,9 @@ def main(runs: int = 5) -> None:
     print(f"ResNet50 at 224x224, {size / 2**20:.0f} MB, median of {runs}")
     print(f"plain forward pass              {statistics.median(plain):7.3f} s")
     print(f"writing the same bytes, numpy   {statistics.median(written):7.3f} s")
-    print(f"recording to disk               {statistics.median(recorded):7.3f} s   ratio {statistics.median(recorded) / base:.2f}")
+    print(
+        f"recording to disk               {statistics.median(recorded):7.3f} s   ratio {statistics.median(recorded) / base:.2f}"
+    )
 
 
 if __name__ == "__main__":

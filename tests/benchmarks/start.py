@@ -25,7 +25,9 @@ def main(runs: int = 9) -> None:
             taken[name].append(time.perf_counter() - start)
     bare = statistics.median(taken["python -c pass"])
     for name, times in taken.items():
-        print(f"{name:24s} {statistics.median(times):6.3f} s   {statistics.median(times) / bare:5.1f} times a bare interpreter")
+        print(
+            f"{name:24s} {statistics.median(times):6.3f} s   {statistics.median(times) / bare:5.1f} times a bare interpreter"
+        )
 
 
 if __name__ == "__main__":

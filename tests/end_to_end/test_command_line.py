@@ -24,7 +24,17 @@ def recorded(folder):
 
 
 def test_a_port_is_verified_after_its_weights_were_moved(folder):
-    done = run(folder, "compare", "reference.py:build", "port.py:build", "--transfer", "--inputs", "image.npy", "--out", "reports")
+    done = run(
+        folder,
+        "compare",
+        "reference.py:build",
+        "port.py:build",
+        "--transfer",
+        "--inputs",
+        "image.npy",
+        "--out",
+        "reports",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("FAITHFUL")
     assert {"report.html", "report.json"} <= {path.name for path in (folder / "reports").iterdir()}

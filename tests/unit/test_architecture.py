@@ -98,17 +98,23 @@ def test_no_init_file_shadows_the_package_adapters():
     assert not (ROOT / "adapters" / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("statement", ["import porting_check", "from porting_check import cli; cli.main(['--help'])"])
+@pytest.mark.parametrize(
+    "statement", ["import porting_check", "from porting_check import cli; cli.main(['--help'])"]
+)
 def test_a_cold_start_imports_nothing_heavy(statement):
     heavy = FRAMEWORKS | {"scipy", "onnx", "porting_check_torch", "porting_check_tensorflow"}
-    script = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nprint('LOADED', sorted({heavy!r} & set(sys.modules)))"
+    script = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\n"
+    script += f"print('LOADED', sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("LOADED []"), done.stdout[-300:]
 
 
 def test_public_names_are_the_functions_and_not_modules():
-    script = "import porting_check.comparison, porting_check as pc; print(callable(pc.compare), callable(pc.record), pc.Trace.__name__)"
+    script = (
+        "import porting_check.comparison, porting_check as pc; "
+        "print(callable(pc.compare), callable(pc.record), pc.Trace.__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["True", "True", "Trace"], done.stderr
 

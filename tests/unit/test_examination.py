@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.unit.traces import constant, conv, run_network
 
 from porting_check.diagnosis.hypothesis import Suspect
 from porting_check.diagnosis.search import diagnose
 from porting_check.examination import examine
 from porting_check.neutral.node import Node, chain
 from porting_check.report.assemble import assemble
+from tests.unit.traces import constant, conv, run_network
 
 RNG = np.random.default_rng(7)
 

@@ -25,18 +25,25 @@ def layer(name, weight, *sources, bias=B):
 def pairs_by_name(reference, candidate, **options):
     found = pair(reference, candidate, **options)
     return {
-        reference.record_of(reference.steps[a]).name: (candidate.record_of(candidate.steps[b]).name, found.evidence[a])
+        reference.record_of(reference.steps[a]).name: (
+            candidate.record_of(candidate.steps[b]).name,
+            found.evidence[a],
+        )
         for a, b in found.pairs.items()
     }
 
 
 def test_layers_with_other_names_are_paired_by_weights_and_values():
-    found = pairs_by_name(graph([layer("a", W1), layer("b", W2)], X), graph([layer("first", W1), layer("second", W2)], X))
+    found = pairs_by_name(
+        graph([layer("a", W1), layer("b", W2)], X), graph([layer("first", W1), layer("second", W2)], X)
+    )
     assert found == {"a": ("first", [WEIGHTS, VALUES]), "b": ("second", [WEIGHTS, VALUES])}
 
 
 def test_layers_after_a_mistake_are_still_paired_by_weights():
-    found = pairs_by_name(graph([layer("a", W1), layer("b", W2)], X), graph([layer("a", -W1), layer("b", W2)], X))
+    found = pairs_by_name(
+        graph([layer("a", W1), layer("b", W2)], X), graph([layer("a", -W1), layer("b", W2)], X)
+    )
     assert found["b"] == ("b", [WEIGHTS])
     assert found["a"][0] == "a"
 
@@ -65,7 +72,9 @@ def test_a_shared_layer_is_paired_call_by_call():
 def test_identical_heads_are_a_guess_and_said_to_be_one():
     zero = np.zeros_like(W1)
     heads = [layer("trunk", W1), layer("left", zero, bias=0 * B), layer("right", zero, "trunk", bias=0 * B)]
-    found = pairs_by_name(graph(heads, X, outputs=["left", "right"]), graph(heads, X, outputs=["left", "right"]))
+    found = pairs_by_name(
+        graph(heads, X, outputs=["left", "right"]), graph(heads, X, outputs=["left", "right"])
+    )
     assert ORDER in found["left"][1]
     assert ORDER in found["right"][1]
 

@@ -244,6 +244,9 @@ def test_64_bit_integers_are_subtracted_exactly(
 def test_signed_against_unsigned_integers_do_not_wrap() -> None:
     found = difference(np.array([-1, 2**62], np.int64), np.array([2**64 - 1, 2**62 + 1], np.uint64))
     assert found.max_abs == float(Fraction(2**64))
+    for dtype in (np.int8, np.uint16, bool, np.int32):
+        mixed = difference(np.array([1, 0], dtype), np.array([2**60 + 1, 0]))
+        assert (mixed.max_abs, mixed.max_abs_index, mixed.identical) == (2.0**60, (0,), False)
     assert difference(np.array([3], np.uint8), np.array([250], np.uint8)).mean_signed == 247
     assert difference(np.array([250], np.uint8), np.array([3], np.uint8)).mean_signed == -247
 

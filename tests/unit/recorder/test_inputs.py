@@ -102,9 +102,22 @@ def test_the_candidate_gets_the_same_numbers_in_its_own_layout():
 
 def test_declared_layouts_win_and_unknown_ones_change_nothing():
     data = np.zeros((2, 4, 5, 3), "f4")
-    assert translate({"0": data}, {"0": "NHWC"}, [InputSpec("0")], {"0": "NCHW"})[0]["0"].shape == (2, 3, 4, 5)
-    assert translate({"0": data}, {"0": ""}, [InputSpec("0", None, "float32", "NCHW")])[0]["0"].shape == data.shape
-    assert translate({"0": data}, {"0": "NHWC"}, [InputSpec("", None, "float32", "NCHW")])[0]["0"].shape == (2, 3, 4, 5)
+    assert translate({"0": data}, {"0": "NHWC"}, [InputSpec("0")], {"0": "NCHW"})[0]["0"].shape == (
+        2,
+        3,
+        4,
+        5,
+    )
+    assert (
+        translate({"0": data}, {"0": ""}, [InputSpec("0", None, "float32", "NCHW")])[0]["0"].shape
+        == data.shape
+    )
+    assert translate({"0": data}, {"0": "NHWC"}, [InputSpec("", None, "float32", "NCHW")])[0]["0"].shape == (
+        2,
+        3,
+        4,
+        5,
+    )
 
 
 def test_another_number_of_inputs_is_named():
