@@ -202,16 +202,18 @@ def _element_ids(program: Program, step: Step, position: int) -> Array | None:
         return None
     keys = _behind(program.graph, key)
     numbers = {
-        k: np.arange(_size(program.graph, k), dtype=np.float64) + FIRST_ID * (n + 1)
+        k: np.arange(_native(program.graph, k).size, dtype=np.float64) + FIRST_ID * (n + 1)
         for n, k in enumerate(keys)
     }
-    given = {k: ids.reshape(np.shape(program.graph.array(k))) for k, ids in numbers.items()}
+    given = {k: ids.reshape(_native(program.graph, k).shape) for k, ids in numbers.items()}
     return program.parameter(step, position, given)
 
 
-def _size(graph: Graph, key: str) -> int:
+def _native(graph: Graph, key: str) -> Array:
+    """A parameter as the framework holds it."""
     array = graph.array(key)
-    return 0 if array is None else int(array.size)
+    assert array is not None
+    return array
 
 
 def _fill(filling: _Filling, names: list[str], ids: Array, source: Array, origin: str, where: str) -> None:

@@ -8,20 +8,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from porting_check.alignment.regions import Axes, Cut, Region, axes
-from porting_check.neutral.errors import LayoutError
-from porting_check.neutral.graph import Graph, Operand, Step
-from porting_check.neutral.layout import Layout
+from porting_check.alignment.twins import twins
+from porting_check.neutral.graph import Graph
 from porting_check.numerics.difference import Difference, difference
+from porting_check.numerics.gap import FLOAT32, no_difference, units_apart
 from porting_check.numerics.normal import normalized
-from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep, Program
-from porting_check.numerics.roundoff import LINEAR, UNIT
+from porting_check.numerics.own import SideTruth, ratio
+from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep
+from porting_check.numerics.roundoff import LINEAR
 from porting_check.numerics.truth import CannotEvaluate
 
 Array = np.ndarray
@@ -31,8 +30,6 @@ SAME = 1e-3
 
 NEARLY = 16.0
 """Gaps up to here may come from parameters that were rounded to float32; see :meth:`Judge._rounded`."""
-
-FLOAT32 = 2.0**-24
 
 BROKEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 """What an operator raises when it is given a tensor of a shape that it was not made for."""
@@ -99,7 +96,7 @@ class Judge:
             return self._measured(
                 Judgement(region, None, float("nan"), None, f"reference: {_first_line(error)}")
             )
-        twin = twins(self, region)
+        twin = twins((self.sides[0].program, self.sides[1].program), self.axes, region)
         if twin is not None:
             judged = Judgement(region, True, 0.0, twin, "", truth, no_difference(truth))
         else:
@@ -209,7 +206,7 @@ class Judge:
             found: dict[str, list[dict[str, object]]] = {}
             for node in (graph.steps[i].node for i in steps):
                 if node is not None:
-                    constants = {
+                    constants: dict[str, object] = {
                         k: v for k, v in normalized(node).attributes.items() if isinstance(v, (float, str))
                     }
                     found.setdefault(node.op_type, []).append(constants)
@@ -250,220 +247,13 @@ class Judge:
             self.axes[judged.region.target.reference] = judged.axes
 
 
-class SideTruth:
-    """One side's own truth: its nodes in float64 on its own recorded values.
-
-    Values inside a layer were not recorded; their truth, and what round-off may do to them, is kept for the region that
-    begins there, a few at a time.
-    """
-
-    KEPT = 6
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.program = Program(graph)
-        self._inner: OrderedDict[str, tuple[Array, Array]] = OrderedDict()
-
-    def value(self, key: str) -> Array:
-        """A value as recorded, or its truth where it lies inside a layer."""
-        array = self.graph.array(key)
-        return array if array is not None else self._truth(key)[0]
-
-    def _truth(self, key: str) -> tuple[Array, Array]:
-        if key not in self._inner:
-            steps, used = self.graph.between(key, self.graph.trace.values)
-            self._keep(key, self.bounded(tuple(steps), key, sorted(used)))
-        return self._inner[key]
-
-    def _keep(self, key: str, found: tuple[Array, Array]) -> None:
-        self._inner[key] = found
-        while len(self._inner) > self.KEPT:
-            self._inner.popitem(last=False)
-
-    def bounded(
-        self, steps: tuple[int, ...], target: str, boundary: Sequence[str], limit: Array | None = None
-    ) -> tuple[Array, Array]:
-        """The truth of ``target`` from the boundary's own values, and the error that round-off may leave in it.
-
-        ``limit`` gives the error where it is known already.
-        """
-        given: dict[str, Array] = {}
-        errors: dict[str, Array] = {}
-        for key in boundary:
-            array = self.graph.array(key)
-            if array is None:
-                given[key], errors[key] = self._truth(key)
-            else:
-                given[key] = array
-        if limit is not None:
-            return self.program.evaluate(steps, given, [target])[target], limit
-        found = self.program.bounded(steps, given, target, self._unit(target, given), errors)
-        if target not in self.graph.trace.values:
-            self._keep(target, found)
-        return found
-
-    def _unit(self, target: str, given: Mapping[str, Array]) -> float:
-        """Unit round-off of the arithmetic: the coarsest of what went in and what came out, as recorded."""
-        recorded = [self.graph.array(key) for key in (target, *given)]
-        known = [UNIT[a.dtype.name] for a in recorded if a is not None and a.dtype.name in UNIT]
-        return max(known, default=FLOAT32)
-
-
 def _keys(region: Region, side: int) -> list[str]:
     return [(cut.reference, cut.candidate)[side] for cut in region.boundary]
-
-
-def twins(judge: Judge, region: Region) -> Axes | None:
-    """The axes of the region's output when both sides are the same program: equal nodes, equal bits, equal wiring.
-
-    Then the two functions are one, and evaluating the candidate's would only repeat the reference's. ``None`` when they
-    are not, or when it cannot be told without evaluating.
-    """
-    graphs = judge.reference, judge.candidate
-    if len(region.reference) != len(region.candidate):
-        return None
-    wires = {cut.reference: cut.candidate for cut in region.boundary}
-    for ours, theirs in zip(region.reference, region.candidate, strict=True):
-        one, other = graphs[0].steps[ours], graphs[1].steps[theirs]
-        if not _same_node(one, other) or len(one.inputs) != len(other.inputs):
-            return None
-        for position, (left, right) in enumerate(zip(one.inputs, other.inputs, strict=True)):
-            if left.key in wires:
-                if wires[left.key] != right.key or not _same_view(judge, left, right):
-                    return None
-            elif left.key in graphs[0].fed or not _same_bits(judge, one, other, position):
-                return None
-        wires.update((a.key, b.key) for a, b in zip(one.outputs, other.outputs, strict=False))
-    target = region.target
-    if wires.get(target.reference) != target.candidate or not region.reference:
-        return None
-    return _output_axes(graphs, region)
-
-
-def _same_node(one: Step, other: Step) -> bool:
-    if one.node is None or other.node is None or one.node.domain != other.node.domain:
-        return False
-    left, right = normalized(one.node), normalized(other.node)
-    return (
-        left.op_type == right.op_type
-        and str(left) == str(right)
-        and not any(isinstance(v, np.ndarray) for v in left.attributes.values())
-    )
-
-
-def _same_view(judge: Judge, left: Operand, right: Operand) -> bool:
-    """Whether both nodes see one canonical array: the value's order of axes is the one that the layouts declare."""
-    order = judge.axes.get(left.key)
-    if order is None:  # made inside the region
-        return left.canonical == right.canonical
-    if not left.canonical and not right.canonical:
-        return not order.moved
-    if left.canonical != right.canonical or not left.layout or not right.layout:
-        return False
-    try:
-        return tuple(Layout(left.layout).permutation(Layout(right.layout))) == order.permutation
-    except LayoutError:
-        return False
-
-
-def _same_bits(judge: Judge, one: Step, other: Step, position: int) -> bool:
-    if not one.inputs[position].key and not other.inputs[position].key:
-        return True
-    left = judge.sides[0].program.parameter(one, position)
-    right = judge.sides[1].program.parameter(other, position)
-    return (
-        left is not None and right is not None and left.dtype == right.dtype and np.array_equal(left, right)
-    )
-
-
-def _output_axes(graphs: tuple[Graph, Graph], region: Region) -> Axes | None:
-    """The order of the output's axes, from the layouts that the last nodes write."""
-    ends = [
-        graphs[0].steps[graphs[0].producer[region.target.reference]],
-        graphs[1].steps[graphs[1].producer[region.target.candidate]],
-    ]
-    outs = [
-        next(o for o in s.outputs if o.key == k)
-        for s, k in zip(ends, (region.target.reference, region.target.candidate), strict=True)
-    ]
-    recorded = [g.array(o.key) for g, o in zip(graphs, outs, strict=True)]
-    if outs[0].canonical != outs[1].canonical:
-        return None
-    if outs[0].layout and outs[1].layout:
-        order = tuple(Layout(outs[0].layout).permutation(Layout(outs[1].layout)))
-        return Axes(order, f"{outs[0].layout} → {outs[1].layout}")
-    if not outs[0].layout and not outs[1].layout and recorded[0] is not None:
-        return Axes(tuple(range(recorded[0].ndim)), "as they are")
-    return None
-
-
-def no_difference(truth: Array) -> Difference:
-    """The difference of a tensor with itself, without going through it value by value."""
-    size = np.abs(truth)
-    finite = bool(np.isfinite(size).all())
-    largest = float(size.max(initial=0.0)) if finite else float(size[np.isfinite(size)].max(initial=0.0))
-    lost = 0 if finite else int((~np.isfinite(size)).sum())
-    index = (0,) * truth.ndim if truth.size else ()
-    return Difference(
-        count=truth.size,
-        max_abs=0.0,
-        max_abs_index=index,
-        max_rel=0.0,
-        max_rel_index=index,
-        rms=0.0,
-        mean_signed=0.0,
-        cosine=1.0,
-        reference_max=largest,
-        reference_rms=float(np.sqrt(np.square(size).mean())) if finite and truth.size else 0.0,
-        reference_nonfinite=lost,
-        candidate_nonfinite=lost,
-        nonfinite_mismatch=0,
-        identical=lost == 0,
-        compared=truth.size - lost,
-        fraction_below=1.0,
-    )
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
-
-
-def units_apart(measured: Difference) -> float:
-    """The largest difference in units of float32's resolution at the reference's scale (its largest magnitude)."""
-    if measured.compared == 0 or measured.max_abs == 0:
-        return 0.0
-    scale = (
-        measured.reference_max if np.isfinite(measured.reference_max) and measured.reference_max > 0 else 0.0
-    )
-    return float("inf") if scale == 0.0 else float(measured.max_abs / (FLOAT32 * scale))
-
-
-def ratio(native: Array, truth: Array, bound: Array) -> float:
-    """Largest error over its bound; equal non-finite values agree, an error where none is allowed is infinite.
-
-    Example:
-        >>> ratio(np.float32([1.0, 2.0]), np.array([1.0, 2.5]), np.array([0.0, 0.25]))
-        2.0
-    """
-    if native.shape != truth.shape:
-        return float("inf")
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        error = np.subtract(native, truth, dtype=np.complex128 if native.dtype.kind == "c" else np.float64)
-        error = np.abs(error)
-        worst = float(error.max(initial=0.0))
-        if np.isnan(worst):
-            agree = (native == truth) | (np.isnan(native) & np.isnan(truth))
-            error[agree] = 0.0
-            if np.isnan(error).any():
-                return float("inf")
-        if not error.any():
-            return 0.0
-        if not np.all(bound):
-            if (error[np.broadcast_to(bound == 0, error.shape)] > 0).any():
-                return float("inf")
-            bound = np.where(bound == 0, 1.0, bound)
-        return float((error / bound).max())
 
 
 def verdict_of(judged: Judgement) -> tuple[str, str]:

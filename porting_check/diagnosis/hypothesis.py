@@ -12,10 +12,11 @@ from porting_check.alignment.families import family
 from porting_check.neutral.graph import Step
 from porting_check.neutral.node import Node
 from porting_check.numerics.difference import ShapeMismatch, difference
+from porting_check.numerics.gap import units_apart
 from porting_check.numerics.normal import normalized
 from porting_check.numerics.program import Edits, OpaqueStep, Program
 from porting_check.numerics.truth import CannotEvaluate
-from porting_check.verdict import Judge, Judgement, units_apart
+from porting_check.verdict import Judge, Judgement
 
 Array = np.ndarray
 

@@ -88,30 +88,24 @@ def _instead(
     suspect: Suspect, ours: Step, theirs: Step, wanted: Effective, present: Effective
 ) -> Iterator[Hypothesis]:
     op = nodes(theirs).op_type
-    said = f"{op} pads {_said(present, op)} in all, the reference {_said(wanted, op)}"
     changes: dict[int, tuple[Node, ...]] = {layer.index: () for layer in present.layers}
     plain = wanted.mode == "constant" and wanted.value == (-np.inf if op == "MaxPool" else 0.0)
-    if plain:
-        changes[theirs.index] = (nodes(theirs).edit(pads=wanted.pads),)
-        operands = {}
-    else:
-        rank = len(wanted.pads) // 2 + 2
-        half = len(wanted.pads) // 2
-        full = np.array((0, 0, *wanted.pads[:half], 0, 0, *wanted.pads[half:]), np.int64)
-        assert rank * 2 == full.size
-        changes[theirs.index] = _padded_chain(theirs, full, wanted)
-        operands = {}
+    changes[theirs.index] = (
+        (nodes(theirs).edit(pads=wanted.pads),) if plain else _padded_chain(theirs, wanted)
+    )
     yield Hypothesis(
         cause=cause(ours, wanted, present),
-        explanation=said,
+        explanation=f"{op} pads {_said(present, op)} in all, the reference {_said(wanted, op)}",
         fix=_fix(suspect, theirs, wanted),
-        edits=Edits(nodes=changes, operands=operands),
+        edits=Edits(nodes=changes),
     )
 
 
-def _padded_chain(theirs: Step, full: np.ndarray, wanted: Effective) -> tuple[Node, ...]:
+def _padded_chain(theirs: Step, wanted: Effective) -> tuple[Node, ...]:
     """An explicit pad before the candidate's operator, with its amounts as constants."""
     node = nodes(theirs)
+    half = len(wanted.pads) // 2
+    full = np.array((0, 0, *wanted.pads[:half], 0, 0, *wanted.pads[half:]), np.int64)
     none = tuple(0 for _ in node.attributes["pads"])
     constants = (
         Node("Constant", (), ("_pads",), {"value": full}),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from porting_check.diagnosis import attributes, padding, parameters, structure
 from porting_check.diagnosis.hypothesis import Hypothesis, Suspect, attribute_differences, nodes
-from porting_check.numerics.program import Edits
+from porting_check.neutral.node import Node
+from porting_check.numerics.program import Array, Edits
 from porting_check.verdict import SAME
 
 FAMILIES: tuple[Callable[[Suspect], Iterator[Hypothesis]], ...] = (
@@ -64,8 +65,8 @@ def _all(suspect: Suspect) -> Iterator[Hypothesis]:
 def _together(suspect: Suspect, tried: list[Hypothesis]) -> Diagnosis | None:
     """Two causes at once: padding or attributes of different steps, and parameters, applied together."""
     chosen: list[Hypothesis] = []
-    changes: dict = {}
-    operands: dict = {}
+    changes: dict[int, tuple[Node, ...]] = {}
+    operands: dict[tuple[int, int], Array] = {}
     for hypothesis in tried:
         if set(hypothesis.edits.nodes) & set(changes) or set(hypothesis.edits.operands) & set(operands):
             continue

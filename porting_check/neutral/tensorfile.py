@@ -99,7 +99,7 @@ def _stored(name: str, array: np.ndarray) -> Tuple[str, np.ndarray]:
 
 def _bytes(array: np.ndarray) -> Any:
     """The array's memory as a flat bytes-like object, without a copy."""
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def read_header(path: str) -> Dict[str, Any]:
@@ -184,7 +184,8 @@ def _dtype(code: str, path: str, name: str) -> np.dtype:
     """The numpy dtype of a type code."""
     wanted = CODES[code]
     if wanted not in _EXTENDED:
-        return np.dtype(wanted).newbyteorder("<")
+        little: Any = np.dtype(wanted).newbyteorder("<")
+        return np.dtype(little)
     try:
         import ml_dtypes
     except ImportError:

@@ -10,10 +10,11 @@ was built on (18 convolution shapes and 12 linear shapes by 6 kinds of data by u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from porting_check.neutral.graph import MOVEMENT
 from porting_check.neutral.node import Node
 from porting_check.numerics.truth import evaluate_node
 
@@ -112,22 +113,20 @@ def limits(
     return [first, *rest] if rule is not _moved else _moved_all(node, inputs, incoming, outputs)
 
 
-def _rule(node: Node) -> Callable[..., Array]:
-    from porting_check.neutral.graph import MOVEMENT
+Rule = Callable[[Node, Sequence[Array | None], Sequence[Array | None], Array, float], Array]
 
-    if node.op_type in MOVEMENT:
-        return _moved
-    table = (
+
+def _rule(node: Node) -> Rule:
+    table: tuple[tuple[Collection[str], Rule], ...] = (
+        (MOVEMENT, _moved),
         (LINEAR, _sum_of_products),
         (_NORMS, _normalization),
         (_MONOTONE, _selection),
         (_SUMS, _addition),
-    )
-    table += (
         (_CONTRACTING, _contraction),
         (_FUNCTIONS, _function),
-        ({"Mul"}, _product),
-        ({"Softmax"}, _softmax),
+        (("Mul",), _product),
+        (("Softmax",), _softmax),
     )
     return next((rule for ops, rule in table if node.op_type in ops), _response)
 
@@ -229,8 +228,8 @@ def _normalization(
         scale, bias, mean, var = (_channels(x, data.ndim) for x in inputs[1:5])
         gain = np.abs(scale) / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
         limit = NORMALIZED * unit * (gain * (np.abs(data) + np.abs(mean)) + np.abs(bias) + np.abs(output))
-        return limit if error is None else limit + gain * error
-    return _response(node, inputs, incoming, output, unit) + NORMALIZED * unit * np.abs(output)
+        return np.asarray(limit if error is None else limit + gain * error)
+    return np.asarray(_response(node, inputs, incoming, output, unit) + NORMALIZED * unit * np.abs(output))
 
 
 def _channels(vector: Array | None, rank: int) -> Array:
@@ -281,7 +280,7 @@ def _contraction(
         1.0, abs(node.attributes.get("alpha", 0.0)), float(np.abs(slope).max()) if slope is not None else 0.0
     )
     limit = 2 * unit * np.abs(output) if node.op_type in ("LeakyRelu", "PRelu") else np.zeros(output.shape)
-    return limit if error is None else limit + gain * error
+    return np.asarray(limit if error is None else limit + gain * error)
 
 
 def _function(
@@ -305,7 +304,7 @@ def _function(
             unit > 2.0**-53
         )
     error = _errors(incoming, 0)
-    return limit if error is None else limit + (slope + 1e-3) * error
+    return np.asarray(limit if error is None else limit + (slope + 1e-3) * error)
 
 
 def _softmax(
@@ -316,9 +315,9 @@ def _softmax(
     axis = node.attributes.get("axis", -1)
     limit = NORMALIZED * unit * output * (2 + np.abs(data - data.max(axis=axis, keepdims=True))) + TINY
     error = _errors(incoming, 0)
-    return (
-        limit if error is None else limit + output * (error + (output * error).sum(axis=axis, keepdims=True))
-    )
+    if error is not None:
+        limit = limit + output * (error + (output * error).sum(axis=axis, keepdims=True))
+    return np.asarray(limit)
 
 
 def _response(
@@ -345,4 +344,4 @@ def _response(
             total += np.square(np.abs(evaluate_node(node, perturbed)[0] - output))
     rms = np.sqrt(total / runs)
     typical = np.sqrt(np.square(np.where(np.isfinite(rms), rms, 0.0)).mean()) if rms.size else 0.0
-    return COMPOSITE * (rms + typical + 0.3 * unit * np.abs(output)) + TINY * (unit > 2.0**-53)
+    return np.asarray(COMPOSITE * (rms + typical + 0.3 * unit * np.abs(output)) + TINY * (unit > 2.0**-53))

@@ -30,7 +30,7 @@ def both(node: Node, inputs: Arrays, float64: bool = False) -> list[tuple[np.nda
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference, relative to the largest value; infinite where dtypes, shapes or infinities differ."""
+    """The largest difference, relative to the largest value; infinite where anything but values differs."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return math.inf
     wide_a, wide_b = a.astype(float), b.astype(float)

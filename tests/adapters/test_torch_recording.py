@@ -328,6 +328,7 @@ def test_dtypes_survive(dtype):
     np.testing.assert_array_equal(outputs["0"].astype(np.complex64), x.reshape(3, 2).astype(np.complex64))
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_values_that_numpy_cannot_hold_are_widened_and_noted():
     trace = trace_of(lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), noise(3, 40))
     assert trace.records[0].opaque

@@ -64,7 +64,7 @@ TORCH = """
         return 3
 
     def empty():
-        return nn.Identity()
+        return nn.Sequential()
 """
 
 

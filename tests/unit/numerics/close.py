@@ -10,7 +10,7 @@ from hypothesis import settings
 from porting_check.neutral.node import Node
 from porting_check.numerics.truth import evaluate_node
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 def run(op_type: str, inputs: Any, outputs: int = 1, **attributes: Any) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,101 @@
+"""One side's own truth: its nodes in float64 on its own recorded values, and how far its recorded values are from it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from porting_check.neutral.graph import Graph
+from porting_check.numerics.gap import FLOAT32
+from porting_check.numerics.program import Program
+from porting_check.numerics.roundoff import UNIT
+
+Array = np.ndarray
+
+
+class SideTruth:
+    """One side's own truth: its nodes in float64 on its own recorded values.
+
+    Values inside a layer were not recorded; their truth, and what round-off may do to them, is kept for the region that
+    begins there, a few at a time.
+    """
+
+    KEPT = 6
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.program = Program(graph)
+        self._inner: OrderedDict[str, tuple[Array, Array]] = OrderedDict()
+
+    def value(self, key: str) -> Array:
+        """A value as recorded, or its truth where it lies inside a layer."""
+        array = self.graph.array(key)
+        return array if array is not None else self._truth(key)[0]
+
+    def _truth(self, key: str) -> tuple[Array, Array]:
+        if key not in self._inner:
+            steps, used = self.graph.between(key, self.graph.trace.values)
+            self._keep(key, self.bounded(tuple(steps), key, sorted(used)))
+        return self._inner[key]
+
+    def _keep(self, key: str, found: tuple[Array, Array]) -> None:
+        self._inner[key] = found
+        while len(self._inner) > self.KEPT:
+            self._inner.popitem(last=False)
+
+    def bounded(
+        self, steps: tuple[int, ...], target: str, boundary: Sequence[str], limit: Array | None = None
+    ) -> tuple[Array, Array]:
+        """The truth of ``target`` from the boundary's own values, and the error that round-off may leave in it.
+
+        ``limit`` gives the error where it is known already.
+        """
+        given: dict[str, Array] = {}
+        errors: dict[str, Array] = {}
+        for key in boundary:
+            array = self.graph.array(key)
+            if array is None:
+                given[key], errors[key] = self._truth(key)
+            else:
+                given[key] = array
+        if limit is not None:
+            return self.program.evaluate(steps, given, [target])[target], limit
+        found = self.program.bounded(steps, given, target, self._unit(target, given), errors)
+        if target not in self.graph.trace.values:
+            self._keep(target, found)
+        return found
+
+    def _unit(self, target: str, given: Mapping[str, Array]) -> float:
+        """Unit round-off of the arithmetic: the coarsest of what went in and what came out, as recorded."""
+        recorded = [self.graph.array(key) for key in (target, *given)]
+        known = [UNIT[a.dtype.name] for a in recorded if a is not None and a.dtype.name in UNIT]
+        return max(known, default=FLOAT32)
+
+
+def ratio(native: Array, truth: Array, bound: Array) -> float:
+    """Largest error over its bound; equal non-finite values agree, an error where none is allowed is infinite.
+
+    Example:
+        >>> ratio(np.float32([1.0, 2.0]), np.array([1.0, 2.5]), np.array([0.0, 0.25]))
+        2.0
+    """
+    if native.shape != truth.shape:
+        return float("inf")
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        error = np.subtract(native, truth, dtype=np.complex128 if native.dtype.kind == "c" else np.float64)
+        error = np.abs(error)
+        worst = float(error.max(initial=0.0))
+        if np.isnan(worst):
+            agree = (native == truth) | (np.isnan(native) & np.isnan(truth))
+            error[agree] = 0.0
+            if np.isnan(error).any():
+                return float("inf")
+        if not error.any():
+            return 0.0
+        if not np.all(bound):
+            if (error[np.broadcast_to(bound == 0, error.shape)] > 0).any():
+                return float("inf")
+            bound = np.where(bound == 0, 1.0, bound)
+        return float((error / bound).max())
