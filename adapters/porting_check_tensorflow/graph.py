@@ -25,7 +25,7 @@ from porting_check_tensorflow.graph_model import is_concrete, is_function, progr
 from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_record import GraphRecorder
 from porting_check_tensorflow.graph_run import Runner
-from porting_check_tensorflow.graph_state import left_alone, unoptimised
+from porting_check_tensorflow.graph_state import eagerly, left_alone, unoptimised
 from porting_check_tensorflow.trees import array_of, is_numeric
 
 __all__ = ["FrozenGraph", "assign", "inputs", "load", "owns", "parameters", "predict", "record", "training"]
@@ -73,7 +73,8 @@ def _load_folder(path: str) -> Any:
     if not any(os.path.isfile(os.path.join(path, name)) for name in ("saved_model.pb", "saved_model.pbtxt")):
         raise ModelError(f"the folder {path!r} holds no saved_model.pb: expected a SavedModel")
     try:
-        return tf.saved_model.load(path)
+        with eagerly():
+            return tf.compat.v2.saved_model.load(path)
     except Exception as error:
         raise ModelError(
             f"the SavedModel {path!r} could not be loaded: {type(error).__name__}: {headline(error)}"
@@ -93,6 +94,7 @@ def _load_frozen(path: str) -> FrozenGraph:
     return FrozenGraph(graph_def)
 
 
+@eagerly()
 def inputs(model: Any) -> Tuple[InputSpec, ...]:
     """What is known of the inputs; empty for a function that was not traced yet.
 
@@ -105,6 +107,7 @@ def inputs(model: Any) -> Tuple[InputSpec, ...]:
     return tuple(input_facts(made))
 
 
+@eagerly()
 def predict(model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
     """Outputs of an ordinary run by path, owned; variables and random states are as before.
 
@@ -122,6 +125,7 @@ def predict(model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
     return {path: np.array(array_of(tensor)) for path, tensor in outputs.items() if is_numeric(tensor)}
 
 
+@eagerly()
 def record(model: Any, inputs: Inputs, sink: Sink) -> None:
     """Run the model's graph once, node by node, and put every operator into the sink.
 
@@ -153,6 +157,7 @@ def _plain_errors() -> Iterator[None]:
         raise RunError(f"the model raised {type(error).__name__}: {headline(error)}") from error
 
 
+@eagerly()
 def training(model: Any) -> Tuple[str, ...]:
     """Names of batch normalizations that use the batch's own moments, and of dropouts that drop."""
     try:
@@ -161,6 +166,7 @@ def training(model: Any) -> Tuple[str, ...]:
         return ()
 
 
+@eagerly()
 def parameters(model: Any) -> Dict[str, np.ndarray]:
     """Every variable by name, and every constant of the graph that is a weight, owned."""
     found = {name: np.array(array_of(variable)) for name, variable in variables_of(model).items()}
@@ -173,6 +179,7 @@ def parameters(model: Any) -> Dict[str, np.ndarray]:
     return found
 
 
+@eagerly()
 def assign(model: Any, parameters: Mapping[str, np.ndarray]) -> None:
     """Write variables by name; nothing is written unless everything fits.
 

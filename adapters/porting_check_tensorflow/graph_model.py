@@ -12,7 +12,7 @@ from porting_check_tensorflow.graph_errors import headline
 from porting_check_tensorflow.graph_frozen import FrozenGraph, frozen_program
 from porting_check_tensorflow.graph_parts import Ref
 from porting_check_tensorflow.graph_program import Program
-from porting_check_tensorflow.graph_signature import call_arguments, leaves_of, packed, walk
+from porting_check_tensorflow.graph_signature import call_arguments, leaves_of, packed, signature_of, walk
 from porting_check_tensorflow.graph_variables import named_variables, reference_values
 from porting_check_tensorflow.trees import flatten
 
@@ -104,7 +104,7 @@ def concrete_program(traced: Any, variables: Dict[str, Any], function: Optional[
     """
     graph_def = traced.graph.as_graph_def()
     library = Library(graph_def.library.function)
-    signature = traced.structured_input_signature
+    signature = signature_of(traced)
     names = [str(tensor.name).split(":")[0] for tensor in traced.inputs]
     leaves = leaves_of(signature, names)
     results = [Ref(str(tensor.op.name), int(tensor.value_index)) for tensor in traced.outputs]

@@ -11,6 +11,14 @@ from porting_check_tensorflow.graph_program import Leaf
 from porting_check_tensorflow.trees import arguments
 
 
+def signature_of(traced: Any) -> Any:
+    """Specs of positional and keyword arguments; TensorFlow 1.15 knows only the keywords of some signatures."""
+    if traced.structured_input_signature is not None:
+        return traced.structured_input_signature
+    pairs = zip(getattr(traced, "_arg_keywords", ()), traced.inputs)
+    return (), {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in pairs}
+
+
 def walk(structure: Any, path: str = "") -> List[Tuple[str, Any]]:
     """Tensors and specs of a structure with their paths, in the order of ``tf.nest`` (dict keys sorted).
 

@@ -33,6 +33,18 @@ def left_alone(variables: Iterable[Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """Run eagerly also where TensorFlow 1 does not."""
+    from tensorflow.python.eager import context
+
+    if tf.executing_eagerly():
+        yield
+    else:
+        with context.eager_mode():
+            yield
+
+
+@contextlib.contextmanager
 def unoptimised() -> Iterator[None]:
     """Run functions without Grappler, which fuses operators and so changes last digits."""
     options = tf.config.optimizer

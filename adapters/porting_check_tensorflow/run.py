@@ -74,12 +74,13 @@ PLACES = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,), "NonZero": (0,), "Unique
 """Outputs that are int64 places whatever the type of the data."""
 
 NO_KERNEL = (
+    "has no attribute",  # an older TensorFlow
     "not in the list of allowed values",
     "Could not find device for node",
     "not supported",
     "not implemented",
 )
-REFUSALS = (tf.errors.OpError, ValueError, TypeError, IndexError, KeyError)
+REFUSALS = (tf.errors.OpError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
 
 def supported() -> FrozenSet[str]:

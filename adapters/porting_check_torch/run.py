@@ -70,12 +70,16 @@ PLACES = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,), "NonZero": (0,), "Unique
 """Outputs that are int64 places whatever the type of the data."""
 
 NO_KERNEL = (
+    "has no attribute",  # an older torch
     "not implemented for",
     "not supported on",
     "does not support",
     "not currently supported",
     "Unsupported",
 )
+
+
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
 
 def supported() -> FrozenSet[str]:
@@ -165,15 +169,13 @@ def _execute(
     """Run the handler; unsigned types that torch only stores are computed in int64 and wrapped back."""
     try:
         return _listed(handler(Call(node, tensors, dtypes, float64)))
-    except (RuntimeError, NotImplementedError) as error:
+    except REFUSALS as error:
         wide, origin = widen(tensors)
         if origin is None or not _no_kernel(error):
             raise _explained(node, error) from error
-    except (ValueError, TypeError, IndexError, KeyError) as error:
-        raise _explained(node, error) from error
     try:
         results = _listed(handler(Call(node, wide, dtypes, float64)))
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+    except REFUSALS as error:
         raise _explained(node, error) from error
     return [
         _narrow(result, origin, index in PLACES.get(node.op_type, ())) for index, result in enumerate(results)

@@ -184,10 +184,11 @@ def _dtype(code: str, path: str, name: str) -> np.dtype:
     """The numpy dtype of a type code."""
     wanted = CODES[code]
     if wanted not in _EXTENDED:
-        little: Any = np.dtype(wanted).newbyteorder("<")
-        return np.dtype(little)
+        little: np.dtype = np.dtype(wanted).newbyteorder("<")
+        return little
     try:
         import ml_dtypes
     except ImportError:
         raise TraceError(f"{path}: value {name!r} is {wanted}: install ml_dtypes to read it") from None
-    return np.dtype(getattr(ml_dtypes, wanted))
+    extended: np.dtype = np.dtype(getattr(ml_dtypes, wanted))
+    return extended

@@ -262,12 +262,24 @@ def check_narrow_types(run: Run) -> None:
         for op_type, wanted in (("Add", a + b), ("Mul", a * b), ("Max", np.maximum(a, b)), ("Mod", a % b)):
             found = run(Node(op_type, ("a", "b")), [a, b])[0]
             assert (found.dtype, found.tolist()) == (dtype, wanted.tolist())
+        square = np.array([[1, 2], [3, 4]], dtype)
+        for op_type, inputs, wanted in (
+            ("Abs", [a], a),
+            ("Sign", [a], np.ones(3)),
+            ("MatMul", [square, square], square @ square),
+            ("Tile", [a, np.array([2])], np.tile(a, 2)),
+            ("CumSum", [a, np.array(0)], np.cumsum(a)),
+        ):
+            found = run(Node(op_type, tuple("ab"[: len(inputs)])), inputs)[0]
+            assert (found.dtype, found.tolist()) == (dtype, wanted.tolist())
         (place,) = run(Node("ArgMax", ("a",), attributes={"keepdims": 0}), [a])
         assert (place.dtype, int(place)) == (np.int64, int(a.argmax()))
     found = run(Node("Transpose", ("x",)), [np.ones((2, 3), ml_dtypes.bfloat16)])[0]
     assert (found.dtype, found.shape) == (np.dtype(ml_dtypes.bfloat16), (3, 2))
     with pytest.raises(UnsupportedNode, match=r"uint64 values of 2\*\*63"):
         run(Node("Pow", ("a", "b")), [np.array([2**63], np.uint64), np.array([1], np.uint64)])
+    with pytest.raises(UnsupportedNode, match="cannot run"):
+        run(Node("Softmax", ("a",)), [np.array([1], np.int32)])
 
 
 def check_float64(run: Run) -> None:

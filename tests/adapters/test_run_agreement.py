@@ -90,7 +90,7 @@ def windows(draw: Callable[..., Any], dilated: bool = True) -> dict[str, Any]:
     """Attributes of sliding windows with the input sizes that they fit into."""
     rank = draw(st.sampled_from((1, 1, 2, 2, 2, 3)))
     kernel, strides = some(draw, rank, 1, 3), some(draw, rank, 1, 3)
-    dilations = some(draw, rank, 1, 2) if dilated else (1,) * rank
+    dilations = some(draw, rank, 1, 2) if dilated and draw(st.booleans()) else (1,) * rank
     begin, end = some(draw, rank, 0, 3), some(draw, rank, 0, 3)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     sizes = tuple(span + more for span, more in zip(spans, some(draw, rank, 0, 5), strict=True))
@@ -219,6 +219,87 @@ def test_adaptive_average_is_the_mean_of_its_windows() -> None:
     node = Node("AdaptiveAveragePool", ("x",), ("y",), {"output_size": (3,)}, EXTENSION)
     for found in both(node, [x])[0]:
         assert found.ravel().tolist() == [1.0, 3.0, 5.0]  # windows 0-2, 2-4, 4-6 of floor and ceil
+
+
+CONVOLUTIONS = {
+    "depthwise": ({"group": 3, "strides": (2, 2), "pads": (0, 0, 1, 1)}, (2, 3, 7, 6), (3, 1, 3, 3)),
+    "depthwise with two filters each": ({"group": 3, "pads": (1, 1, 1, 1)}, (1, 3, 5, 5), (6, 1, 3, 2)),
+    "depthwise with unequal strides": ({"group": 3, "strides": (1, 2)}, (1, 3, 5, 6), (3, 1, 3, 3)),
+    "depthwise, dilated": ({"group": 2, "strides": (2, 2), "dilations": (2, 2)}, (1, 2, 9, 9), (2, 1, 3, 3)),
+    "one channel": ({"group": 1}, (1, 1, 5, 5), (2, 1, 3, 3)),
+    "grouped in three dimensions": ({"group": 2, "strides": (1, 2, 1)}, (1, 4, 4, 5, 4), (6, 2, 2, 3, 2)),
+    "dilated in three dimensions": (
+        {"strides": (2, 1, 2), "dilations": (2, 1, 2)},
+        (1, 2, 6, 5, 7),
+        (3, 2, 2, 2, 3),
+    ),
+    "cropping": ({"pads": (-1, 2, 0, -1)}, (1, 2, 6, 6), (3, 2, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_that_frameworks_treat_apart_agree(name: str) -> None:
+    attributes, *shapes = CONVOLUTIONS[name]
+    node = Node("Conv", ("x", "weight"), attributes=attributes)
+    agrees_exactly(node, small_integers(1, *shapes))
+    agrees_in_float64(node, noise(1, *shapes))
+
+
+X = np.random.default_rng(2).normal(size=(2, 3, 4, 5)).astype(np.float32)
+COUNTS = np.random.default_rng(3).integers(1, 9, (3, 4)).astype(np.int32)
+EXACT = {
+    "slope for all": (Node("PRelu", ("x", "s")), [X, np.array([0.25], np.float32)]),
+    "slope by channel": (Node("PRelu", ("x", "s")), [X, np.array([[[0.5]], [[2.0]], [[-1.0]]], np.float32)]),
+    "slope by place": (Node("PRelu", ("x", "s")), [X, np.float32([0.5, 2, -1, 4, 8])]),
+    "slope of integers": (Node("PRelu", ("x", "s")), [COUNTS - 4, np.int32([2, 3, 4, 5])]),
+    "mean of integers": (Node("ReduceMean", ("x", "a")), [COUNTS, np.array([1])]),
+    "norm of integers": (Node("ReduceL2", ("x", "a")), [COUNTS, np.array([0])]),
+    "log of integers": (Node("ReduceLogSumExp", ("x", "a")), [COUNTS, np.array([0])]),
+    "maximum of nothing": (Node("ReduceMax", ("x", "a")), [np.zeros((0, 3), np.int16), np.array([0])]),
+    "any of nothing": (Node("ReduceMax", ("x", "a")), [np.zeros((0, 3), bool), np.array([0])]),
+    "scalar": (Node("ReduceSum", ("x",)), [np.float32(3)]),
+    "power of integers": (Node("Pow", ("x", "e")), [COUNTS, np.float32(1.5)]),
+    "error function of integers": (Node("Erf", ("x",)), [COUNTS - 4]),
+    "shrunk integers": (Node("Shrink", ("x",), attributes={"lambd": 2.0, "bias": 1.0}), [COUNTS - 4]),
+    "scaled powers of two, up": (
+        Node("Cast", ("x",), attributes={"to": 24, "round_mode": "up"}),
+        [np.abs(X)],
+    ),
+    "powers of two, down": (Node("Cast", ("x",), attributes={"to": 24, "round_mode": "down"}), [np.abs(X)]),
+    "powers of two, nearest": (
+        Node("Cast", ("x",), attributes={"to": 24, "round_mode": "nearest"}),
+        [np.abs(X)],
+    ),
+    "nearest of integers": (
+        Node("Resize", ("x", "", "s"), attributes={"mode": "nearest"}),
+        [COUNTS.astype(np.uint8), None, np.float32([2, 1.5])],
+    ),
+    "linear of integers": (
+        Node("Resize", ("x", "", "s"), attributes={"mode": "linear"}),
+        [COUNTS.astype(np.uint8), None, np.float32([2, 2])],
+    ),
+    "constants": (Node("Constant", (), attributes={"value_floats": (1.5, 2.0)}), []),
+    "no regions": (
+        Node("RoiAlign", ("x", "r", "b"), attributes={"output_height": 2, "output_width": 3}),
+        [X, np.zeros((0, 4), np.float32), np.zeros(0, np.int64)],
+    ),
+}
+"""Forms that the standard's cases leave out, on values for which every order of arithmetic gives the same."""
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_forms_without_a_case_agree_exactly(name: str) -> None:
+    node, inputs = EXACT[name]
+    for a, b in both(node, inputs):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(a.astype(float), b.astype(float))
+
+
+def test_normalizations_by_a_scale_beyond_their_axes_agree() -> None:
+    scale, bias = noise(5, (3, 1, 1), (3, 4, 5))
+    layer = Node("LayerNormalization", ("x", "s", "b"), ("y", "m", "d"), {"axis": -1, "epsilon": 1e-5})
+    agrees_in_float64(layer, [X, scale, bias])
+    agrees_in_float64(Node("RMSNormalization", ("x", "s"), attributes={"axis": -1}), [X, scale])
 
 
 MATRICES = {

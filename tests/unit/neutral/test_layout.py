@@ -275,16 +275,18 @@ class TestMeaning:
         assert done.stdout.strip() == "set()"
 
 
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return pytest.importorskip("keras").layers
+
+
 class TestAgainstFrameworks:
     """Kernels moved by layout make torch compute what Keras computes; integers, so bit for bit."""
-
-    @pytest.fixture(scope="class")
-    def torch(self):
-        return pytest.importorskip("torch")
-
-    @pytest.fixture(scope="class")
-    def layers(self):
-        return pytest.importorskip("keras").layers
 
     @staticmethod
     def integers(shape, seed):

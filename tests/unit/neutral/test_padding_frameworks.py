@@ -47,8 +47,8 @@ F = torch.nn.functional
 
 LAST = {1: "NLC", 2: "NHWC", 3: "NDHWC"}
 SPATIAL = {1: "L", 2: "HW", 3: "DHW"}
-FEW = settings(deadline=None, max_examples=25)
-SOME = settings(deadline=None, max_examples=50)
+FEW = settings(deadline=None, max_examples=20)
+SOME = settings(deadline=None, max_examples=40)
 
 
 @dataclass(frozen=True)
@@ -413,7 +413,7 @@ class TestPooling:
         last = LAST[case.ndim]
         np.testing.assert_allclose(convert(ours, Layout(last).canonical, last), mean, rtol=1e-6, atol=1e-6)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=100)
     @given(cases(), st.data())
     def test_torch_max_with_ceil_mode(self, case, data):
         amounts = tuple(data.draw(st.integers(0, k // 2)) for k in case.kernel)
@@ -429,7 +429,7 @@ class TestPooling:
         padded = F.pad(x, to_torch_pad(padding), value=-np.inf)
         assert torch.equal(function(padded, case.kernel, case.strides, 0, case.dilations), expected)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=100)
     @given(cases(dilate=False), st.booleans(), st.booleans(), st.data())
     def test_torch_average_divisors(self, case, ceil, include, data):
         amounts = tuple(data.draw(st.integers(0, k // 2)) for k in case.kernel)

@@ -11,6 +11,7 @@ from porting_check.neutral.node import Node
 from porting_check.numerics.truth import evaluate_node
 
 FEW = settings(max_examples=25, deadline=None)
+MORE = settings(max_examples=60, deadline=None)
 
 
 def run(op_type: str, inputs: Any, outputs: int = 1, **attributes: Any) -> tuple[np.ndarray, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.numerics.close import FEW, assert_close, run
+from tests.unit.numerics.close import assert_close, run
 
 torch = pytest.importorskip("torch")
 
@@ -25,8 +25,10 @@ def gates(array: np.ndarray, op_type: str) -> np.ndarray:
     return np.concatenate([parts[place] for place in GATES[op_type]])
 
 
-@FEW
-@given(shapes, st.sampled_from(["RNN", "GRU", "LSTM"]), st.booleans(), st.booleans(), st.booleans())
+@pytest.mark.parametrize("op_type", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@settings(max_examples=10, deadline=None)
+@given(shape=shapes, batch_first=st.booleans(), initial=st.booleans())
 def test_recurrent_layers_are_those_of_torch(
     shape: tuple[int, ...], op_type: str, bidirectional: bool, batch_first: bool, initial: bool
 ) -> None:
@@ -62,8 +64,10 @@ def test_recurrent_layers_are_those_of_torch(
         assert_close(state.swapaxes(0, 1) if batch_first else state, wanted.detach().numpy())
 
 
-@FEW
-@given(shapes, st.sampled_from(["RNN", "GRU", "LSTM"]), st.sampled_from(["forward", "reverse"]))
+@pytest.mark.parametrize("op_type", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@settings(max_examples=6, deadline=None)
+@given(shape=shapes)
 def test_sequence_lengths_end_each_sample_on_its_own(
     shape: tuple[int, ...], op_type: str, direction: str
 ) -> None:
