@@ -173,8 +173,8 @@ def _execute(
     try:
         return _listed(handler(Call(node, tensors, dtypes, float64)))
     except REFUSALS as error:
-        wide, origin = widen(tensors)
-        if origin is None or not _no_kernel(error):
+        wide, origin = widen(tensors) if _no_kernel(error) else ([], None)
+        if origin is None:
             raise _explained(node, error) from error
     try:
         results = _listed(handler(Call(node, wide, dtypes, float64)))

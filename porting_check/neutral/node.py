@@ -95,7 +95,10 @@ def encode(value: Any) -> Any:
     """One attribute or small array as JSON: floats exactly (also inf and nan), arrays as base64."""
     if isinstance(value, np.ndarray):
         data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
-        return {"array": data, "dtype": value.dtype.str, "shape": list(value.shape)}
+        name = (
+            value.dtype.str if value.dtype.kind != "V" else value.dtype.name
+        )  # bfloat16 and float8 have names only
+        return {"array": data, "dtype": name, "shape": list(value.shape)}
     if isinstance(value, float):
         return {"float": value.hex()}
     if isinstance(value, tuple):
@@ -111,8 +114,18 @@ def decode(value: Any) -> Any:
         return float.fromhex(value["float"])
     if isinstance(value, dict) and "array" in value:
         raw = base64.b64decode(value["array"])
-        return np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"]).copy()
+        return np.frombuffer(raw, dtype=_dtype(value["dtype"])).reshape(value["shape"]).copy()
     return value
+
+
+def _dtype(name: str) -> Any:
+    """The dtype of a name; those that numpy lacks come from ml_dtypes, which made them."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
 
 
 def chain(nodes: List[Node]) -> Tuple[Node, ...]:

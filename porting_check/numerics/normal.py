@@ -11,7 +11,7 @@ from porting_check.neutral.node import OPSET, Node
 
 
 def normalized(node: Node) -> Node:
-    """The node with real attributes at float32 and without attributes that say what ONNX takes for granted.
+    """The node with real attributes at float32, without those that have no effect or say what ONNX takes for granted.
 
     ONNX stores reals as float32 and float32 kernels use them so; ``0.001`` in double and in float32 are one number then.
 
@@ -20,13 +20,30 @@ def normalized(node: Node) -> Node:
         MaxPool(kernel_shape=[2,2])
     """
     defaults = _defaults(node.op_type, node.domain)
-    kept = at_float32(node).attributes
+    idle = _idle(node)
+    kept = {name: value for name, value in at_float32(node).attributes.items() if name not in idle}
     return replace(
         node,
         attributes={
             name: value for name, value in kept.items() if not _is_default(value, defaults.get(name))
         },
     )
+
+
+def _idle(node: Node) -> set[str]:
+    """Attributes that have no effect beside the others."""
+    found: set[str] = set()
+    if node.op_type == "Resize":
+        mode = node.attributes.get("mode", "nearest")
+        found |= {"nearest_mode"} if mode != "nearest" else set()
+        found |= {"cubic_coeff_a", "exclude_outside"} if mode != "cubic" else set()
+    if (
+        node.op_type == "AveragePool"
+        and not any(node.attributes.get("pads", ()))
+        and not node.attributes.get("ceil_mode")
+    ):
+        found.add("count_include_pad")
+    return found
 
 
 def at_float32(node: Node) -> Node:

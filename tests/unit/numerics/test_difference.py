@@ -143,9 +143,10 @@ def test_the_census_counts_every_nan_and_infinity(
 
 
 def test_an_all_nan_candidate_is_infinitely_far_and_no_limit_passes_it() -> None:
-    found = difference(np.ones(5), np.full(5, np.nan))
+    found = difference(np.ones(20), np.full(20, np.nan))
     assert found.max_abs == math.inf
-    assert found.nonfinite_mismatch == 5
+    assert found.max_abs_index == found.max_rel_index == (0,)
+    assert found.nonfinite_mismatch == 20
     both = difference(np.full(5, np.nan), np.full(5, np.nan))
     assert not both.identical
     assert not both.max_abs <= 1e30
