@@ -154,8 +154,12 @@ def _judge(
     found: Examination, known: dict[str, Cut], divergent: dict[str, Judgement], target: Cut
 ) -> Judgement:
     """Judge one target; when it or what it stands on diverges, see whether it is right without those matches."""
-    within = region(found.reference, found.candidate, known.values(), target)
+    within = region(found.reference, found.candidate, known.values(), target, divergent)
     judged = found.judge.judge(within)
+    for cut in within.given_up:
+        if WEIGHTS not in cut.evidence and not cut.output:
+            found.dissolved.append(known.pop(cut.reference))
+            del divergent[cut.reference]
     if judged.same:
         return judged
     dropped: list[str] = []

@@ -147,6 +147,7 @@ def _fill_step(filling: _Filling, programs: tuple[Program, Program], one: Step, 
         return
     where = f"{programs[0].graph.record_of(one).id} → {programs[1].graph.record_of(other).id}"
     op = other.node.op_type
+    _homeless(filling, programs, one, other, where)
     for position in range(len(other.inputs)):
         ids = _element_ids(programs[1], other, position)
         if ids is None or not (ids >= FIRST_ID).any():
@@ -163,6 +164,22 @@ def _fill_step(filling: _Filling, programs: tuple[Program, Program], one: Step, 
             continue
         homes = [parameter_name(key) for key in _behind(programs[1].graph, other.inputs[position].key)]
         _fill(filling, homes, ids, source, origin, f"{where}: {role or f'input {position}'} of {op}")
+
+
+def _homeless(
+    filling: _Filling, programs: tuple[Program, Program], one: Step, other: Step, where: str
+) -> None:
+    """Name source parameters for which the target's operator has no input at all, unless they change nothing."""
+    if one.node is None or other.node is None or one.node.op_type != other.node.op_type:
+        return
+    for position in range(len(one.inputs)):
+        if position < len(other.inputs) and other.inputs[position].key:
+            continue
+        array = programs[0].parameter(one, position)
+        if array is not None and array.dtype.kind == "f" and np.any(array):
+            keys = _behind(programs[0].graph, one.inputs[position].key)
+            origin = ", ".join(parameter_name(key) for key in keys) or "a constant"
+            filling.misfits.append(f"{where}: the target has no parameter for {origin}")
 
 
 def _source(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from porting_check.alignment.families import family
 from porting_check.alignment.fingerprint import Signature, signature, weight_hash
+from porting_check.alignment.idioms import idioms
 from porting_check.neutral.graph import Graph, Step
 
 NEAR = 1e-4
@@ -34,6 +35,7 @@ class Features:
     """What is known of one compute step for pairing."""
 
     step: Step
+    operator: str
     family: str
     weights: str
     size: int
@@ -64,11 +66,15 @@ def features(graph: Graph) -> dict[int, Features]:
     """The features of every compute step (movement is skipped: it is judged with what consumes it)."""
     hashes: dict[str, str] = {}
     found: dict[int, Features] = {}
+    stands, parts = idioms(graph)
     for step in graph.steps:
-        if step.movement or not any(operand.key in graph.fed for operand in step.outputs):
+        fed = any(operand.key in graph.fed for operand in step.outputs)
+        if step.movement or step.index in parts or not fed:
             continue
         hashed, size = _weights(graph, step, hashes)
-        found[step.index] = Features(step, family(step), hashed, size, _sketch(graph, step))
+        name = stands.get(step.index) or (step.node.op_type if step.node else "opaque")
+        kind = "activation" if step.index in stands else family(step)
+        found[step.index] = Features(step, name, kind, hashed, size, _sketch(graph, step))
     _neighbours(graph, found)
     return found
 
@@ -206,16 +212,12 @@ def _by_values(left: Mapping[int, Features], right: Mapping[int, Features], pair
         near = [other for other in by_size[one.output.size] if _distance(one, other) < NEAR]
         near = [other for other in near if other.step.index not in pairing.matched]
         best = (
-            [o for o in near if _operator(o) == _operator(one)]
+            [o for o in near if o.operator == one.operator]
             or [o for o in near if o.family == one.family]
             or near[-1:]
         )
         if best:
             pairing.add(one.step.index, best[0].step.index, VALUES)
-
-
-def _operator(item: Features) -> str:
-    return item.step.node.op_type if item.step.node else "opaque"
 
 
 def _by_neighbours(left: Mapping[int, Features], right: Mapping[int, Features], pairing: Pairing) -> bool:
@@ -240,9 +242,9 @@ def _by_neighbours(left: Mapping[int, Features], right: Mapping[int, Features], 
 
 
 _DISTINCTIONS: tuple[Callable[[Features], object], ...] = (
-    lambda item: (_operator(item), item.size, item.output.size if item.output else 0),
-    lambda item: (_operator(item), item.size),
-    lambda item: _operator(item),
+    lambda item: (item.operator, item.size, item.output.size if item.output else 0),
+    lambda item: (item.operator, item.size),
+    lambda item: item.operator,
     lambda item: item.size,
     lambda item: 0,
 )
@@ -303,7 +305,7 @@ def _align(
     right: Mapping[int, Features],
     pairing: Pairing,
 ) -> bool:
-    for naming in (_operator, lambda item: item.family):
+    for naming in (lambda item: item.operator, lambda item: item.family):
         names = [naming(left[i]) for i in ours], [naming(right[i]) for i in theirs]
         matcher = difflib.SequenceMatcher(None, *names, autojunk=False)
         blocks = [block for block in matcher.get_matching_blocks() if block.size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,18 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What both sides compute from matched values (``boundary``) to a matched value (``target``)."""
+    """What both sides compute from matched values (``boundary``) to a matched value (``target``).
+
+    ``stray`` names inputs of one side that have no counterpart: then the region cannot be judged. ``given_up`` are doubtful
+    cuts that kept the two sides from beginning at the same values.
+    """
 
     target: Cut
     boundary: tuple[Cut, ...]
     reference: tuple[int, ...]
     candidate: tuple[int, ...]
     stray: tuple[str, ...] = ()
+    given_up: tuple[Cut, ...] = ()
 
 
 def cuts(reference: Graph, candidate: Graph, pairing: Pairing) -> list[Cut]:
@@ -51,31 +56,40 @@ def cuts(reference: Graph, candidate: Graph, pairing: Pairing) -> list[Cut]:
     return made
 
 
-def region(reference: Graph, candidate: Graph, known: Iterable[Cut], target: Cut) -> Region:
+def region(
+    reference: Graph, candidate: Graph, known: Iterable[Cut], target: Cut, doubtful: Container[str] = ()
+) -> Region:
     """The region that ends in ``target`` and begins at known cuts, widened until both sides begin at the same cuts.
 
-    ``stray`` names inputs of one side that have no counterpart: then the region cannot be judged.
+    Args:
+        reference: the reference's graph.
+        candidate: the candidate's graph.
+        known: cuts at which it may begin.
+        target: where it ends.
+        doubtful: keys of cuts that are given up first when the two sides do not begin at the same ones.
     """
     forward = {
         cut.reference: cut
         for cut in known
         if cut.reference != target.reference and cut.candidate != target.candidate
     }
+    dropped: list[Cut] = []
     while True:
         left, used = reference.between(target.reference, set(forward))
         right, theirs = candidate.between(target.candidate, {cut.candidate for cut in forward.values()})
         loose = [c for c in forward.values() if (c.reference in used) != (c.candidate in theirs)]
-        removable = [
-            c for c in loose if c.reference in reference.producer or c.candidate in candidate.producer
-        ]
-        if not removable:
+        loose = [c for c in loose if c.reference in reference.producer or c.candidate in candidate.producer]
+        if not loose:
             break
-        for cut in removable:
+        touched = [c for c in forward.values() if c.reference in used or c.candidate in theirs]
+        given_up = [c for c in touched if c.reference in doubtful]
+        dropped += given_up
+        for cut in given_up or loose:
             del forward[cut.reference]
     boundary = tuple(c for c in forward.values() if c.reference in used and c.candidate in theirs)
     covered = {c.reference for c in boundary}, {c.candidate for c in boundary}
     stray = tuple(sorted(used - covered[0])) + tuple(sorted(theirs - covered[1]))
-    return Region(target, boundary, tuple(left), tuple(right), stray)
+    return Region(target, boundary, tuple(left), tuple(right), stray, tuple(dropped))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from porting_check_tensorflow import run as by_tensorflow
 from porting_check_torch import run as by_torch
 
 from porting_check.neutral.node import EXTENSION, Node
 from tests.adapters import run_cases
+from tests.adapters.run_strategies import (
+    convolutions,
+    noise,
+    recurrent_layers,
+    resizes,
+    small_integers,
+    transposed_convolutions,
+    windows,
+)
 
 Arrays = Sequence[np.ndarray | None]
 
@@ -46,18 +55,6 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(wide_a - wide_b).max() / max(np.abs(wide_a).max(), 1e-30))
 
 
-def small_integers(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
-    """Integers in [-8, 8], as float32: sums of their products are exact (NUMERICS, integer probe)."""
-    rng = np.random.default_rng(seed)
-    return [rng.integers(-8, 9, tuple(shape)).astype(np.float32) for shape in shapes]
-
-
-def noise(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
-    """Normal numbers, as float32."""
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=tuple(shape)).astype(np.float32) for shape in shapes]
-
-
 def agrees_exactly(node: Node, inputs: Arrays) -> None:
     """Bit-equal results; a zero may have either sign, because a sum may start from either."""
     for a, b in both(node, inputs):
@@ -78,63 +75,6 @@ def agrees_to_round_off(node: Node, inputs: Arrays, terms: int) -> None:
     magnitude = by_torch.run(node, sizes, float64=True)[0]
     for a, b in both(node, inputs):
         assert (np.abs(a.astype(float) - b) <= 2 * (terms + 1) * U32 * magnitude + 1e-30).all()
-
-
-def some(draw: Callable[..., Any], rank: int, low: int, high: int) -> tuple[int, ...]:
-    """One integer per spatial axis."""
-    return tuple(draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank)))
-
-
-@st.composite
-def windows(draw: Callable[..., Any], dilated: bool = True) -> dict[str, Any]:
-    """Attributes of sliding windows with the input sizes that they fit into."""
-    rank = draw(st.sampled_from((1, 1, 2, 2, 2, 3)))
-    kernel, strides = some(draw, rank, 1, 3), some(draw, rank, 1, 3)
-    dilations = some(draw, rank, 1, 2) if dilated and draw(st.booleans()) else (1,) * rank
-    begin, end = some(draw, rank, 0, 3), some(draw, rank, 0, 3)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    sizes = tuple(span + more for span, more in zip(spans, some(draw, rank, 0, 5), strict=True))
-    pads = {"pads": begin + end}
-    if draw(st.booleans()):
-        pads = {"auto_pad": draw(st.sampled_from(("SAME_UPPER", "SAME_LOWER", "VALID")))}
-    return {"sizes": sizes, "kernel_shape": kernel, "strides": strides, "dilations": dilations, **pads}
-
-
-@st.composite
-def convolutions(draw: Callable[..., Any]) -> tuple[Node, list[Sequence[int]]]:
-    """A Conv node and the shapes of its input, kernel and bias."""
-    found = draw(windows())
-    group, inner, outer = (draw(st.integers(1, 3)) for _ in range(3))
-    sizes = found.pop("sizes")
-    shapes = [
-        (draw(st.integers(1, 2)), group * inner, *sizes),
-        (group * outer, inner, *found["kernel_shape"]),
-    ]
-    node = Node("Conv", ("x", "weight", "bias"), attributes={"group": group, **found})
-    return node, [*shapes, (group * outer,)]
-
-
-@st.composite
-def transposed_convolutions(draw: Callable[..., Any]) -> tuple[Node, list[Sequence[int]]]:
-    """A ConvTranspose node and the shapes of its input, kernel and bias."""
-    rank = draw(st.sampled_from((1, 2, 2, 3)))
-    kernel, strides, dilations = some(draw, rank, 1, 3), some(draw, rank, 1, 3), some(draw, rank, 1, 2)
-    grow = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(strides, dilations, strict=True))
-    pads, sizes = some(draw, 2 * rank, 0, 2), some(draw, rank, 1, 4)
-    full = [
-        (n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(sizes, strides, kernel, dilations, strict=True)
-    ]
-    assume(all(full[i] + grow[i] - pads[i] - pads[i + rank] > 0 for i in range(rank)))
-    group, inner, outer = (draw(st.integers(1, 2)) for _ in range(3))
-    attributes = {
-        "group": group,
-        "kernel_shape": kernel,
-        "strides": strides,
-        "dilations": dilations,
-        "pads": pads,
-    }
-    node = Node("ConvTranspose", ("x", "weight", "bias"), attributes={"output_padding": grow, **attributes})
-    return node, [(2, group * inner, *sizes), (group * inner, outer, *kernel), (group * outer,)]
 
 
 @SOME
@@ -329,31 +269,6 @@ def test_matrix_products_agree(name: str) -> None:
     agrees_in_float64(node, noise(7, *shapes))
 
 
-WHERE = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric")
-
-
-@st.composite
-def resizes(draw: Callable[..., Any]) -> tuple[Node, tuple[int, ...], list[int]]:
-    """A Resize node, the shape of its input and the sizes asked for."""
-    rank = draw(st.sampled_from((1, 2, 2, 2, 3)))
-    shape, factors = some(draw, rank, 2, 6), some(draw, rank, 1, 3)
-    sizes = [n * f for n, f in zip(shape, factors, strict=True)]
-    if draw(st.booleans()):
-        sizes = list(some(draw, rank, 2, 9))
-    mode = draw(st.sampled_from(("nearest", "linear", "cubic")))
-    attributes = {"mode": mode, "coordinate_transformation_mode": draw(st.sampled_from(WHERE))}
-    if mode == "nearest":
-        attributes["nearest_mode"] = draw(
-            st.sampled_from(("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"))
-        )
-    else:
-        attributes["antialias"] = int(draw(st.booleans()))
-        attributes["exclude_outside"] = int(draw(st.booleans()))
-        attributes["cubic_coeff_a"] = draw(st.sampled_from((-0.75, -0.5)))
-    node = Node("Resize", ("x", "", "", "sizes"), attributes=attributes)
-    return node, (2, 3, *shape), [2, 3, *sizes]
-
-
 @settings(deadline=None, max_examples=150)
 @given(resizes(), st.integers(0, 99))
 def test_resizes_agree(found: tuple[Node, tuple[int, ...], list[int]], seed: int) -> None:
@@ -363,48 +278,6 @@ def test_resizes_agree(found: tuple[Node, tuple[int, ...], list[int]], seed: int
     agrees_in_float64(node, inputs)
     for a, b in both(node, inputs):
         assert distance(a, b) <= (0 if node.attributes["mode"] == "nearest" else 1e-5)
-
-
-@st.composite
-def recurrent_layers(draw: Callable[..., Any]) -> tuple[Node, list[np.ndarray | None]]:
-    """An RNN, GRU or LSTM node with random sizes, states, lengths, activations."""
-    kind = draw(st.sampled_from(("RNN", "GRU", "LSTM")))
-    direction = draw(st.sampled_from(("forward", "reverse", "bidirectional")))
-    count, gates = (2 if direction == "bidirectional" else 1), {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
-    steps, batch, width, hidden = (draw(st.integers(1, 4)) for _ in range(4))
-    layout = draw(st.integers(0, 1))
-    x, w, r, b, h, c, p = noise(
-        draw(st.integers(0, 99)),
-        (batch, steps, width) if layout else (steps, batch, width),
-        (count, gates * hidden, width),
-        (count, gates * hidden, hidden),
-        (count, 2 * gates * hidden),
-        *[(batch, count, hidden) if layout else (count, batch, hidden)] * 2,
-        (count, 3 * hidden),
-    )
-    lengths = np.array(draw(st.lists(st.integers(1, steps), min_size=batch, max_size=batch)), np.int32)
-    attributes: dict[str, Any] = {"hidden_size": hidden, "direction": direction, "layout": layout}
-    if draw(st.booleans()):
-        attributes["clip"] = 0.4
-    if kind == "GRU":
-        attributes["linear_before_reset"] = draw(st.integers(0, 1))
-    if draw(st.booleans()):
-        names = {
-            "RNN": ["LeakyRelu"],
-            "GRU": ["HardSigmoid", "Softsign"],
-            "LSTM": ["Sigmoid", "ScaledTanh", "Affine"],
-        }
-        attributes["activations"] = names[kind] * count
-        attributes["activation_alpha"] = [0.3] * len(names[kind]) * count
-        attributes["activation_beta"] = [0.6] * len(names[kind]) * count
-    given_ = [draw(st.booleans()) for _ in range(4)]
-    inputs = [x, w, r, b if given_[0] else None, lengths if given_[1] else None, h if given_[2] else None]
-    if kind == "LSTM":
-        inputs += [c if given_[2] else None, p if given_[3] else None]
-    names_in = tuple(
-        name if value is not None else "" for name, value in zip("xwrblhcp", inputs, strict=False)
-    )
-    return Node(kind, names_in, ("y", "h", "c") if kind == "LSTM" else ("y", "h"), attributes), inputs
 
 
 @settings(deadline=None, max_examples=60)
