@@ -111,7 +111,7 @@ def moved_parameters(
     programs = Program(left), Program(right)
     for one, other in sorted(pairing.pairs.items()):
         _fill_step(filling, programs, left.steps[one], right.steps[other])
-    unused = _check(filling, left)
+    unused = _check(filling, left, right)
     guessed = [pairing.pairs[r] for r, why in pairing.evidence.items() if any("guess" in w for w in why)]
     guesses = tuple(dict.fromkeys(right.record_of(right.steps[i]).id for i in guessed))
     return Transfer(filling.moved, tuple(filling.defaulted), tuple(unused), guesses), filling.values
@@ -273,7 +273,7 @@ def _folded(ids: Array, source: Array, fixed: Array) -> tuple[Array, bool]:
     return source, True
 
 
-def _check(filling: _Filling, left: Graph) -> list[str]:
+def _check(filling: _Filling, left: Graph, right: Graph) -> list[str]:
     """Source parameters that went nowhere.
 
     Raises:
@@ -283,10 +283,9 @@ def _check(filling: _Filling, left: Graph) -> list[str]:
     if lacking or filling.misfits:
         said = [f"not filled: {', '.join(lacking[:8])}{' …' if len(lacking) > 8 else ''}"] if lacking else []
         said += filling.misfits[:8]
-        raise WeightsError(
-            "the weights do not fit, the target is left as it was. "
-            + "; ".join(said)
-            + ". Give mapping={source layer: "
-            "target layer} where layers were paired wrongly"
-        )
+        training = right.trace.checks.training
+        hint = "Give mapping={source layer: target layer} where layers were paired wrongly"
+        if training:
+            hint = f"The target was in training mode ({', '.join(training[:4])}): call eval() on it first"
+        raise WeightsError(f"the weights do not fit, the target is left as it was. {'; '.join(said)}. {hint}")
     return sorted(set(left.trace.parameters()) - filling.used)

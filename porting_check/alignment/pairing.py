@@ -298,6 +298,9 @@ def _by_order(left: Mapping[int, Features], right: Mapping[int, Features], pairi
     return False
 
 
+_NAMES: tuple[Callable[[Features], str], ...] = (lambda item: item.operator, lambda item: item.family)
+
+
 def _align(
     ours: list[int],
     theirs: list[int],
@@ -305,7 +308,7 @@ def _align(
     right: Mapping[int, Features],
     pairing: Pairing,
 ) -> bool:
-    for naming in (lambda item: item.operator, lambda item: item.family):
+    for naming in _NAMES:
         names = [naming(left[i]) for i in ours], [naming(right[i]) for i in theirs]
         matcher = difflib.SequenceMatcher(None, *names, autojunk=False)
         blocks = [block for block in matcher.get_matching_blocks() if block.size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from typing import Any, Callable, Dict, List
@@ -81,11 +82,19 @@ def load_adapter(framework: str) -> Adapter:
         missing = (error.name or "").split(".")[0]
         if missing not in (framework, "keras"):
             raise
-        raise FrameworkMissing(
-            f"{framework} is not installed here (import {missing} failed); run: pip install 'porting-check[{framework}]'"
-        ) from None
+        raise _absent(framework, missing) from None
+    if (
+        importlib.util.find_spec(framework) is None
+    ):  # an adapter may import its framework only when it is used
+        raise _absent(framework, framework)
     _CACHE[framework] = adapter
     return adapter
+
+
+def _absent(framework: str, missing: str) -> FrameworkMissing:
+    return FrameworkMissing(
+        f"{framework} is not installed here (no module {missing}); run: pip install 'porting-check[{framework}]'"
+    )
 
 
 def adapter_for(model: Any) -> Adapter:

@@ -349,10 +349,12 @@ def test_inputs_of_an_embedding_are_integers_below_its_size():
 
 def test_inputs_of_a_layer_of_ones_own_are_known_once_it_was_built():
     model = Block()
-    assert ADAPTER.inputs(model) == ()
+    assert ADAPTER.inputs(model) == (
+        InputSpec("", None, "float32", "NHWC"),
+    )  # any input: its first layer is Conv2D
     model(noise(2, 6, 5, 4))
     assert ADAPTER.inputs(model) == (InputSpec("0", (None, 6, 5, 4), "float32", "NHWC"),)
-    assert ADAPTER.inputs(Net()) == ()
+    assert ADAPTER.inputs(Net()) == (InputSpec("", None, "float32", "NHWC"),)
 
 
 def test_layers_that_are_told_to_train_run_in_the_mode_of_a_functional_model():
