@@ -8,8 +8,8 @@ from typing import Any, Dict
 import numpy as np
 import tensorflow as tf
 
+from porting_check.neutral.geometry import product
 from porting_check_tensorflow.run_call import Call, Handler, Result, sizes, tf_dtype, to_tensor
-from porting_check_tensorflow.run_geometry import product
 
 
 def _cast(tensor: tf.Tensor, call: Call) -> tf.Tensor:

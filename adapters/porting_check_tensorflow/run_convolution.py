@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
+from porting_check.neutral.geometry import Transposed, Windows, product, transposed_of, windows_of
 from porting_check.neutral.padding import Padding, convolution_output_sizes
 from porting_check.neutral.transposed_padding import full_output_sizes
 from porting_check_tensorflow.run_call import Call, Handler, Result, rank, sizes
-from porting_check_tensorflow.run_geometry import Transposed, Windows, product, transposed_of, windows_of
 
 TRANSPOSED: Dict[int, Any] = {
     1: tf.nn.conv1d_transpose,

@@ -7,8 +7,8 @@ from typing import Dict, List, Sequence, Tuple
 
 import tensorflow as tf
 
+from porting_check.neutral.geometry import product
 from porting_check_tensorflow.run_call import Call, Handler, Result, rank, sizes
-from porting_check_tensorflow.run_geometry import product
 from porting_check_tensorflow.run_taps import cubic_kernel
 
 CUBIC_A = -0.75

@@ -6,8 +6,8 @@ from typing import Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
+from porting_check.neutral.geometry import product
 from porting_check_tensorflow.run_call import Call, Handler, Result, rank, sizes
-from porting_check_tensorflow.run_geometry import product
 
 
 def positive(indices: tf.Tensor, size: int) -> tf.Tensor:

@@ -7,8 +7,8 @@ from typing import Dict, List, Sequence
 import tensorflow as tf
 
 from porting_check.neutral.errors import UnsupportedNode
+from porting_check.neutral.geometry import product, slice_places, split_sizes
 from porting_check_tensorflow.run_call import Call, Handler, Result, rank, sizes
-from porting_check_tensorflow.run_geometry import product, slice_places, split_sizes
 
 
 def reshape(call: Call) -> Result:

@@ -7,10 +7,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
+from porting_check.neutral.geometry import Windows, product, windows_of
 from porting_check.neutral.padding import Padding, same_padding
 from porting_check_tensorflow.run_call import Call, Handler, Result, rank, sizes
 from porting_check_tensorflow.run_convolution import channels_first, channels_last, pad_spatial
-from porting_check_tensorflow.run_geometry import Windows, product, windows_of
 
 AVERAGES: Dict[int, Any] = {1: tf.nn.avg_pool1d, 2: tf.nn.avg_pool2d, 3: tf.nn.avg_pool3d}
 MAXIMA: Dict[int, Any] = {1: tf.nn.max_pool1d, 2: tf.nn.max_pool2d, 3: tf.nn.max_pool3d}

@@ -7,11 +7,11 @@ from typing import Any, Dict, List, Optional
 import torch
 from torch.nn import functional
 
+from porting_check.neutral.geometry import Transposed, product, transposed_of, windows_of
 from porting_check.neutral.padding import Padding, convolution_output_sizes
 from porting_check.neutral.padding_forms import to_torch_pad
 from porting_check.neutral.transposed_padding import full_output_sizes
 from porting_check_torch.run_call import Call, Handler, Result
-from porting_check_torch.run_geometry import Transposed, product, transposed_of, windows_of
 
 CONVOLUTIONS: Dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSED: Dict[int, Any] = {

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from porting_check.neutral.errors import UnsupportedNode
+from porting_check.neutral.geometry import product, slice_places, split_sizes
 from porting_check_torch.run_call import Call, Handler, Result
-from porting_check_torch.run_geometry import product, slice_places, split_sizes
 
 
 def reshape(call: Call) -> Result:

@@ -8,10 +8,10 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch.nn import functional
 
+from porting_check.neutral.geometry import Windows, product, windows_of
 from porting_check.neutral.padding import Padding
 from porting_check_torch.run_call import Call, Handler, Result
 from porting_check_torch.run_convolution import pad_spatial
-from porting_check_torch.run_geometry import Windows, product, windows_of
 
 AVERAGES: Dict[int, Any] = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 MAXIMA: Dict[int, Any] = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
