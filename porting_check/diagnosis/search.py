@@ -19,6 +19,9 @@ FAMILIES: tuple[Callable[[Suspect], Iterator[Hypothesis]], ...] = (
 )
 """Generators of hypotheses, the most telling first; a new family is one row."""
 
+LINES = 12
+"""Lines of evidence kept for one region."""
+
 TESTS = 60
 """Hypotheses tried for one region at most."""
 
@@ -108,4 +111,6 @@ def evidence(suspect: Suspect) -> tuple[str, ...]:
             equal, words = parameters.relation(left, right)
             if not equal:
                 said.append(f"{role} of {one.op_type}: {words}")
+    if len(said) > LINES:
+        said = [*said[:LINES], f"and {len(said) - LINES} more differences"]
     return tuple(said)

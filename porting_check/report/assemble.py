@@ -109,8 +109,12 @@ def _operators(suspect: Suspect) -> str:
     return " + ".join(names[:6]) + (" + …" if len(names) > 6 else "") if names else "(passed on)"
 
 
-def _program(graph: Graph, steps: tuple[int, ...]) -> str:
-    return " → ".join(str(graph.steps[i].node or "opaque") for i in steps)
+def _program(graph: Graph, steps: tuple[int, ...], most: int = 8) -> str:
+    """The nodes of a region in a row; the middle of a long one is left out."""
+    said = [str(graph.steps[i].node or "opaque") for i in steps]
+    if len(said) > most:
+        said = [*said[: most - 2], f"… {len(said) - most + 1} more", said[-1]]
+    return " → ".join(said)
 
 
 def _parameters(suspect: Suspect) -> list[ParameterResult]:

@@ -83,7 +83,7 @@ def fenced(text: str, language: str = "python") -> list[str]:
 
 
 def _names(ids: Iterable[str]) -> str:
-    return " + ".join(code(name) for name in ids) or "*(nothing)*"
+    return " + ".join(code(name) for name in wording.abridged(tuple(ids))) or "*(nothing)*"
 
 
 def _both(pair: PairResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from porting_check.report.result import PairResult
 
@@ -144,7 +144,7 @@ def times(ratio: float | None) -> str:
 
 def names(ids: Iterable[str]) -> str:
     """Ids of records as one text: ``conv1 + relu``; ``(nothing)`` when there are none."""
-    return " + ".join(clean(name) for name in ids) or "(nothing)"
+    return " + ".join(clean(name) for name in abridged(tuple(ids))) or "(nothing)"
 
 
 def pair_name(pair: PairResult) -> str:
@@ -160,3 +160,16 @@ def count(amount: int, noun: str) -> str:
 def shape(sizes: tuple[int, ...]) -> str:
     """``1x3x32x32``; ``scalar`` without axes."""
     return "x".join(str(size) for size in sizes) or "scalar"
+
+
+def abridged(ids: Sequence[str], most: int = 6) -> tuple[str, ...]:
+    """The names of a long run of layers, its middle left out.
+
+    Example:
+        >>> abridged([f"layer{n}" for n in range(9)], most=4)
+        ('layer0', 'layer1', '… 6 more', 'layer8')
+    """
+    if len(ids) <= most:
+        return tuple(ids)
+    first = tuple(ids[: most - 2])
+    return (*first, f"… {len(ids) - most + 1} more", ids[-1])
