@@ -97,7 +97,7 @@ def _one(
     op = nodes(ours).op_type
     return Hypothesis(
         cause=CAUSES.get((op, name), "unknown"),
-        explanation=f"{op}: {name} is {_said(present)}, the reference has {_said(wanted)}",
+        explanation=f"{op}: {name} is {told(present)}, the reference has {told(wanted)}",
         fix=fix(suspect.framework, op, name, wanted),
         edits=Edits(nodes={theirs.index: (nodes(theirs).edit(**{name: wanted}),)}),
     )
@@ -106,7 +106,7 @@ def _one(
 def _all(suspect: Suspect, theirs: Step, found: dict[str, tuple[object, object]]) -> Hypothesis:
     op = nodes(theirs).op_type
     said = "; ".join(
-        f"{name} is {_said(present)}, the reference has {_said(wanted)}"
+        f"{name} is {told(present)}, the reference has {told(wanted)}"
         for name, (wanted, present) in found.items()
     )
     causes = [CAUSES[op, name] for name in found if (op, name) in CAUSES]
@@ -142,7 +142,8 @@ def _other_axes(suspect: Suspect, theirs: Step) -> Iterator[Hypothesis]:
             )
 
 
-def _said(value: object) -> str:
+def told(value: object) -> str:
+    """An attribute's value in words."""
     return "not set" if value is None else show(value)
 
 

@@ -105,7 +105,7 @@ def evidence(suspect: Suspect) -> tuple[str, ...]:
             continue
         for name, (wanted, present) in attribute_differences(one, other).items():
             said.append(
-                f"{one.op_type}: {name} {attributes._said(wanted)} in the reference, {attributes._said(present)} in the candidate"
+                f"{one.op_type}: {name} {attributes.told(wanted)} in the reference, {attributes.told(present)} in the candidate"
             )
         for _, role, left, right in parameters.fixed_operands(suspect, ours, theirs):
             equal, words = parameters.relation(left, right)

@@ -65,18 +65,18 @@ def _exchanged(suspect: Suspect) -> Iterator[Hypothesis]:
             one.attributes,
             one.domain,
         )
-        said = "other bounds" if one.op_type == other.op_type else f"{_described(suspect, 1, theirs)}"
+        said = "other bounds" if one.op_type == other.op_type else f"{described(suspect, 1, theirs)}"
         yield Hypothesis(
             cause=_EXCHANGED.get(
                 frozenset({one.op_type, other.op_type}), "relu6-cap" if one.op_type == "Clip" else "unknown"
             ),
-            explanation=f"the candidate computes {said} where the reference computes {_described(suspect, 0, ours)}",
-            fix=f"use {_described(suspect, 0, ours)} in place of {_described(suspect, 1, theirs)}",
+            explanation=f"the candidate computes {said} where the reference computes {described(suspect, 0, ours)}",
+            fix=f"use {described(suspect, 0, ours)} in place of {described(suspect, 1, theirs)}",
             edits=Edits(nodes={theirs.index: (*constants, last)}),
         )
 
 
-def _described(suspect: Suspect, side: int, step: Step) -> str:
+def described(suspect: Suspect, side: int, step: Step) -> str:
     """An operator with the bounds that make it what a framework calls it: ``Relu6`` for Clip(0, 6)."""
     node = nodes(step)
     if node.op_type != "Clip":
@@ -95,8 +95,8 @@ def _missing(suspect: Suspect) -> Iterator[Hypothesis]:
             if place is not None and place.node is not None:
                 yield Hypothesis(
                     cause="activation-missing-or-double",
-                    explanation=f"the reference applies {_described(suspect, 0, ours)} here; the candidate does not",
-                    fix=f"apply {_described(suspect, 0, ours)} {'after ' + nodes(place).op_type if previous else 'first'}",
+                    explanation=f"the reference applies {described(suspect, 0, ours)} here; the candidate does not",
+                    fix=f"apply {described(suspect, 0, ours)} {'after ' + nodes(place).op_type if previous else 'first'}",
                     edits=Edits(
                         nodes={place.index: _inserted(suspect, ours, place.node, after=previous is not None)}
                     ),
@@ -126,8 +126,8 @@ def _doubled(suspect: Suspect) -> Iterator[Hypothesis]:
         if ours is None and theirs is not None and family(theirs) in ("activation", "normalization"):
             yield Hypothesis(
                 cause="activation-missing-or-double",
-                explanation=f"the candidate applies {_described(suspect, 1, theirs)}, which the reference does not",
-                fix=f"remove {_described(suspect, 1, theirs)}",
+                explanation=f"the candidate applies {described(suspect, 1, theirs)}, which the reference does not",
+                fix=f"remove {described(suspect, 1, theirs)}",
                 edits=Edits(nodes={theirs.index: ()}),
             )
 

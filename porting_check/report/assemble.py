@@ -9,10 +9,12 @@ import numpy as np
 
 from porting_check.diagnosis import parameters
 from porting_check.diagnosis.hypothesis import Suspect
+from porting_check.diagnosis.power import TRAINING_ONLY, power, unseen
 from porting_check.diagnosis.search import diagnose
 from porting_check.examination import Examination
 from porting_check.neutral.graph import Graph
-from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Report, Side
+from porting_check.neutral.trace import Record
+from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Power, Report, Side
 from porting_check.verdict import Judgement, verdict_of
 
 Progress = Callable[[str, int, int], None]
@@ -50,10 +52,34 @@ def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress
         pairs=tuple(pairs),
         findings=tuple(findings),
         not_compared=tuple(lacking),
+        power=tuple(_power(found)),
         warnings=tuple(_warnings(found, pairs)),
         outputs=tuple(p for p, j in zip(pairs, found.judged, strict=False) if j.region.target.output),
         settings=dict(settings),
     )
+
+
+def _power(found: Examination) -> list[Power]:
+    """What the run could have seen, and last what no run in inference can."""
+    seen = [
+        Power(cause=s.cause, revealed=s.revealed, hidden=s.hidden, reason=s.reason)
+        for s in power(found.judge, found.judged)
+    ]
+    trained = sorted(
+        {r.operator for g in (found.reference, found.candidate) for r in g.trace.records if _trains(r)}
+    )
+    if trained:
+        reason = "it shows in training only; nothing that runs in inference reveals it"
+        seen += [
+            Power(cause=cause, revealed=0, hidden=tuple(trained), reason=reason) for cause in TRAINING_ONLY
+        ]
+    return seen
+
+
+def _trains(record: Record) -> bool:
+    """Whether a layer behaves otherwise in training."""
+    names = ("batchnorm", "batch_norm", "dropout")
+    return any(name in record.operator.lower() for name in names)
 
 
 def _side(graph: Graph) -> Side:
@@ -277,6 +303,19 @@ def _recorded(graph: Graph, key: str) -> np.ndarray:
     return np.asarray(array, np.float64) if array.dtype.kind in "fV" else np.zeros(1)
 
 
+def _without_effect(found: Examination) -> list[str]:
+    """Constants and activations that differ and still make no difference on this input."""
+    said = []
+    for judged in found.judged:
+        if judged.same and judged.gap == 0.0 and judged.region.reference:
+            suspect = Suspect(found.judge, judged)
+            said += [
+                f"{_names(found.candidate, judged.region.candidate)[-1]}: {words}"
+                for words in unseen(suspect)
+            ]
+    return said[:20]
+
+
 def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
     said = []
     for side, graph in (("reference", found.reference), ("candidate", found.candidate)):
@@ -297,6 +336,7 @@ def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
         unknown = [r.id for r in graph.trace.records if r.opaque]
         if unknown:
             said.append(f"{len(unknown)} records of the {side} are opaque: {', '.join(unknown[:5])}")
+    said.extend(_without_effect(found))
     guessed = [p for p in pairs if any("guess" in why for why in p.paired_by)]
     if guessed:
         said.append(
