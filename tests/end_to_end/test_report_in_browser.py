@@ -154,7 +154,8 @@ def test_a_click_opens_a_pair_and_another_closes_it(visit: Any) -> None:
 def test_a_deep_link_opens_its_pair(visit: Any) -> None:
     page = visit(examples.large(), "#pair-201").page
     assert page.locator("#pair-201 .detail").is_visible()
-    assert page.locator("#pair-201 .row").bounding_box()["y"] < 900
+    in_view = "Math.abs(document.querySelector('#pair-201 .row').getBoundingClientRect().y) < 900"
+    page.wait_for_function(in_view, timeout=10_000)
     assert not page.locator("#pair-200 .detail").is_visible()
 
 

@@ -114,6 +114,8 @@
     pair.scrollIntoView({ block: "start" });
   };
   addEventListener("hashchange", follow);
+  // Rows get their height when they come into view, so what was scrolled to while loading may have moved since.
+  addEventListener("load", () => requestAnimationFrame(() => requestAnimationFrame(follow)));
 
   const step = (way, test = () => true) => {
     const list = pairs.filter((pair) => !pair.hidden);
