@@ -16,7 +16,7 @@ from porting_check.alignment.regions import Axes, Cut, Region, axes
 from porting_check.alignment.twins import twins
 from porting_check.neutral.graph import Graph
 from porting_check.numerics.difference import Difference, difference
-from porting_check.numerics.gap import FLOAT32, no_difference, units_apart
+from porting_check.numerics.gap import FLOAT32, no_difference, units_apart, units_apart_by_channel
 from porting_check.numerics.normal import normalized
 from porting_check.numerics.own import SideTruth, ratio
 from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep
@@ -167,12 +167,25 @@ class Judge:
         if measured.nonfinite_mismatch:
             reason = "NaN or infinity on one side only"
             return Judgement(region, False, float("inf"), order, reason, truth, measured, shapes=shapes)
-        gap = units_apart(measured)
+        gap = self._gap(region, truth, other, order, measured)
         same = gap <= SAME or (gap <= NEARLY and self._rounded(region, other, gap))
         notes = () if gap <= SAME else ("parameters differ by rounding to float32 only",)
         return Judgement(
             region, same, gap, order, "", truth, measured, shapes=shapes, notes=notes if same else ()
         )
+
+    def _gap(self, region: Region, truth: Array, other: Array, order: Axes, measured: Difference) -> float:
+        """The gap at the scale of the whole tensor and, where the channels are known, at the scale of each channel."""
+        whole = units_apart(measured)
+        layout = self.reference.layouts.get(region.target.reference, "")
+        channel = (
+            layout.find("C")
+            if len(layout) == truth.ndim
+            else (truth.ndim - 1 if truth.ndim in (2, 3) else -1)
+        )
+        if whole == 0.0 or channel < 0 or truth.dtype.kind != "f" or other.dtype.kind != "f":
+            return whole
+        return max(whole, units_apart_by_channel(truth, other.transpose(order.back), channel))
 
     def _rounded(self, region: Region, other: Array, gap: float) -> bool:
         """Whether rounding the candidate's parameters to float32 explains a gap below float32's resolution.

@@ -94,11 +94,6 @@ def same_dtype(array: np.ndarray, tensor: torch.Tensor) -> bool:
     return dtype_name(array.dtype) == dtype_name(tensor.dtype)
 
 
-def describe_array(array: np.ndarray) -> str:
-    """Shape and dtype, as messages write them: ``(1, 3, 8, 8) float32``."""
-    return f"{tuple(array.shape)} {array.dtype.name}"
-
-
 def shape_of(tensor: torch.Tensor) -> Tuple[int, ...]:
     """The shape as plain integers."""
     return tuple(int(size) for size in tensor.shape)

@@ -104,6 +104,11 @@ class Axes:
         return tuple(shape[axis] for axis in self.permutation)
 
     @property
+    def back(self) -> tuple[int, ...]:
+        """The order that turns the candidate's tensor into the reference's."""
+        return tuple(self.permutation.index(axis) for axis in range(len(self.permutation)))
+
+    @property
     def moved(self) -> bool:
         """Whether any axis changes its place."""
         return self.permutation != tuple(range(len(self.permutation)))
@@ -186,13 +191,3 @@ def match_names(
     )
     place = {name: index for index, name in enumerate(ours)}
     return sorted(declared + rest, key=lambda pair: place[pair[0]])
-
-
-def inverse(order: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes one.
-
-    Example:
-        >>> inverse((0, 3, 1, 2))
-        (0, 2, 3, 1)
-    """
-    return tuple(int(i) for i in np.argsort(order))

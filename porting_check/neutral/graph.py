@@ -134,10 +134,6 @@ class Graph:
         """The record that a step belongs to."""
         return self.trace.records[step.record]
 
-    def is_fixed(self, key: str) -> bool:
-        """Whether a value is the same in every run: a parameter, a constant, or made of such."""
-        return key not in self.fed
-
     def _depend_on_input(self) -> Set[str]:
         fed = {port.value for port in self.trace.inputs}
         for step in self.steps:

@@ -193,10 +193,6 @@ class Trace:
     values: Mapping[str, np.ndarray]
     checks: Checks = Checks()
 
-    def producers(self) -> Dict[str, int]:
-        """Which record (by index) made each value; inputs, parameters and constants of the run have none."""
-        return {port.value: index for index, record in enumerate(self.records) for port in record.outputs}
-
     def parameters(self) -> Dict[str, np.ndarray]:
         """Every parameter that a record used, by its native name, in native layout."""
         keys = {port.value for record in self.records for port in record.parameters}

@@ -22,6 +22,33 @@ def units_apart(measured: Difference) -> float:
     return float("inf") if scale == 0.0 else float(measured.max_abs / (FLOAT32 * scale))
 
 
+def units_apart_by_channel(truth: Array, other: Array, channel: int) -> float:
+    """Like :func:`units_apart`, each channel at its own scale, so that a large channel does not hide a small one.
+
+    Args:
+        truth: the reference's float64 output.
+        other: the candidate's, with the reference's order of axes.
+        channel: the axis of the channels.
+
+    A channel that is ten thousand times smaller than the largest is judged at that scale: below it float64's own
+    round-off would count.
+
+    Example:
+        >>> truth = np.array([[1e6, 1.0]]); other = np.array([[1e6, 1.0 + 1e-6]])
+        >>> units_apart_by_channel(truth, other, 1) > 1
+        True
+    """
+    axes = tuple(axis for axis in range(truth.ndim) if axis != channel)
+    with np.errstate(invalid="ignore"):
+        size = np.abs(truth)
+        finite = np.isfinite(size)
+        apart = np.where(finite, np.abs(other - truth), 0.0).max(axis=axes, initial=0.0)
+        scale = np.where(finite, size, 0.0).max(axis=axes, initial=0.0)
+    scale = np.maximum(scale, 1e-4 * scale.max(initial=0.0))
+    worst = np.divide(apart, FLOAT32 * scale, out=np.where(apart > 0, np.inf, 0.0), where=scale > 0)
+    return float(worst.max(initial=0.0))
+
+
 def no_difference(truth: Array) -> Difference:
     """The difference of a tensor with itself, without going through it value by value."""
     size = np.abs(truth)

@@ -193,7 +193,7 @@ def test_an_epsilon_that_hardly_shows_on_this_input_is_found_all_the_same():
     data = 10 * weights(3, 64)
     reference = run_network([("norm", [norm], held)], data)
     report = report_of(reference, run_network([("norm", [norm.edit(epsilon=1e-12)], held)], data))
-    assert report.pairs[0].ratio < 1
+    assert report.pairs[0].difference.max_abs < 1e-6
     assert report.findings[0].cause == "ln-eps"
     assert report.findings[0].proven
 
@@ -248,3 +248,14 @@ def test_the_diagnosis_says_what_differs_when_it_cannot_explain():
     result = diagnose(Suspect(found.judge, judged))
     assert result.best.cause == "missing-keys-strict-false"
     assert any("weight of Conv: different values" in line for line in result.evidence)
+
+
+def test_a_large_channel_does_not_hide_a_mistake_in_a_small_one():
+    norm = Node("BatchNormalization", ("x", "scale", "bias", "mean", "var"), ("y",), {"epsilon": 1e-3})
+    held = {"bias": np.zeros(3, "f4"), "mean": np.zeros(3, "f4"), "var": np.array([1e8, 1e8, 1.0], "f4")}
+    held["scale"] = np.array([1e7, 1e7, 1e-1], "f4")
+    reference = run_network([("norm", [norm], held)], X, layout="NHWC")
+    wrong = run_network([("norm", [norm.edit(epsilon=1.00001e-3)], held)], X)
+    report = report_of(reference, wrong)
+    assert report.verdict == "divergent"
+    assert report.findings[0].cause == "bn-eps"

@@ -29,8 +29,8 @@ def test_what_lies_between_two_values_is_found_with_the_values_it_begins_at():
 
 def test_parameters_do_not_depend_on_the_input():
     found = graph([FUSED], X)
-    assert found.is_fixed("parameter:conv.weight")
-    assert not found.is_fixed("conv:0")
+    assert "parameter:conv.weight" not in found.fed
+    assert {"input:0", "conv/_1", "conv:0"} == found.fed
 
 
 @pytest.mark.parametrize(
