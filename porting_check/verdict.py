@@ -167,14 +167,16 @@ class Judge:
         if measured.nonfinite_mismatch:
             reason = "NaN or infinity on one side only"
             return Judgement(region, False, float("inf"), order, reason, truth, measured, shapes=shapes)
-        gap = self._gap(region, truth, other, order, measured)
+        gap = self.gap_between(region, truth, other, order, measured)
         same = gap <= SAME or (gap <= NEARLY and self._rounded(region, other, gap))
         notes = () if gap <= SAME else ("parameters differ by rounding to float32 only",)
         return Judgement(
             region, same, gap, order, "", truth, measured, shapes=shapes, notes=notes if same else ()
         )
 
-    def _gap(self, region: Region, truth: Array, other: Array, order: Axes, measured: Difference) -> float:
+    def gap_between(
+        self, region: Region, truth: Array, other: Array, order: Axes, measured: Difference
+    ) -> float:
         """The gap at the scale of the whole tensor and, where the channels are known, at the scale of each channel."""
         whole = units_apart(measured)
         layout = self.reference.layouts.get(region.target.reference, "")

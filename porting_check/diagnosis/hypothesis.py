@@ -12,7 +12,6 @@ from porting_check.alignment.families import family
 from porting_check.neutral.graph import Step
 from porting_check.neutral.node import Node
 from porting_check.numerics.difference import ShapeMismatch, difference
-from porting_check.numerics.gap import units_apart
 from porting_check.numerics.normal import normalized
 from porting_check.numerics.program import Edits, OpaqueStep, Program
 from porting_check.numerics.truth import CannotEvaluate
@@ -106,7 +105,9 @@ class Suspect:
             ZeroDivisionError,
         ):
             return float("inf")
-        return float("inf") if measured.nonfinite_mismatch else units_apart(measured)
+        if measured.nonfinite_mismatch:
+            return float("inf")
+        return self.judge.gap_between(self.judged.region, self.judged.truth, other, order, measured)
 
 
 def nodes(step: Step) -> Node:
