@@ -16,7 +16,7 @@ import numpy as np
 
 from porting_check.neutral.errors import PortingError
 from porting_check.neutral.tracefile import TraceWriter
-from porting_check.recorder.inputs import load_inputs, named, probe, translate
+from porting_check.recorder.inputs import fitting, load_inputs, named, probe, translate
 from porting_check.recorder.session import record_model
 from porting_check.recorder.sources import open_model
 
@@ -77,16 +77,19 @@ def choose_inputs(specs: Any, request: Mapping[str, Any]) -> Tuple[Dict[str, np.
     known = {spec.name: declared.get(spec.name) or declared.get("") or spec.layout for spec in specs}
     if not files:
         made = probe(specs, int(request.get("seed", 0)))
-        return made, {name: known.get(name, "") for name in made}
+        return made, fitting({name: known.get(name, "") for name in made}, made)
     given = load_inputs(files)
     if "like" in request:
         translated, layouts = translate(given, request["like"], specs, {n: t for n, t in known.items() if t})
         return named(translated, specs), layouts
     made = named(given, specs)
-    return made, {
-        name: known.get(name) or known.get("") or declared.get(name) or declared.get("") or ""
-        for name in made
-    }
+    layouts = {name: _layout(name, known) or _layout(name, declared) for name in made}
+    return made, fitting(layouts, made)
+
+
+def _layout(name: str, layouts: Mapping[str, str]) -> str:
+    """The layout of an input by name, else the one that holds for every input, else ""."""
+    return layouts.get(name) or layouts.get("") or ""
 
 
 def _progress(stage: str, done: int, total: int) -> None:

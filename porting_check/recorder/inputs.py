@@ -181,6 +181,31 @@ def _check(spec: InputSpec, array: np.ndarray) -> None:
         )
 
 
+def fitting(layouts: Mapping[str, str], inputs: Inputs) -> Dict[str, str]:
+    """Declared layouts, checked: each must be one, and have as many axes as its input.
+
+    Example:
+        >>> fitting({"0": "NHWC"}, {"0": np.zeros((1, 8, 8, 3))})
+        {'0': 'NHWC'}
+
+    Raises:
+        InputError: letters that mean nothing, or another number of axes.
+    """
+    for name, text in layouts.items():
+        if not text or name not in inputs:
+            continue
+        try:
+            layout = Layout(text)
+        except LayoutError as error:
+            raise InputError(f"the layout {text!r} of input {name!r} is none: {error}") from None
+        if layout.ndim != inputs[name].ndim:
+            raise InputError(
+                f"the layout {text!r} of input {name!r} has {layout.ndim} axes, the input has {inputs[name].ndim}: "
+                f"{inputs[name].shape}"
+            )
+    return dict(layouts)
+
+
 def translate(
     inputs: Inputs,
     layouts: Mapping[str, str],
@@ -225,4 +250,4 @@ def translate(
                 f"input {source!r} cannot go from layout {layout} to {target}: {error}"
             ) from None
         used[name] = target
-    return made, used
+    return made, fitting(used, made)

@@ -86,6 +86,7 @@ def test_other_weights_are_no_faithful_port(recorded):
         (["tf.trace", "no_such_package_at_all:build"], 2, "no_such_package_at_all"),
         (["missing.trace", "port.py:build"], 2, "not a recording"),
         (["tf.trace", "port.py:build", "--rtol", "1e-3"], 2, "both"),
+        (["tf.trace", "port.py:build", "--layout", "candidate=NQQ"], 2, "NQQ"),
     ],
 )
 def test_a_mistake_of_the_user_gets_one_clear_message(recorded, arguments, status, words):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from porting_check.neutral.adapter import InputSpec
 from porting_check.neutral.errors import InputError
-from porting_check.recorder.inputs import load_inputs, named, probe, translate
+from porting_check.recorder.inputs import fitting, load_inputs, named, probe, translate
 
 IMAGE = InputSpec("0", (None, None, None, 3), "float32", "NHWC")
 
@@ -123,3 +123,13 @@ def test_declared_layouts_win_and_unknown_ones_change_nothing():
 def test_another_number_of_inputs_is_named():
     with pytest.raises(InputError, match="takes 1 inputs.*candidate 2"):
         translate({"0": np.zeros(2)}, {}, [InputSpec("a"), InputSpec("b")])
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"), [("NQ!?", "is none"), ("NHHC", "is none"), ("NHC", "3 axes, the input has 4")]
+)
+def test_a_declared_layout_must_be_one_and_fit_its_input(layout, words):
+    with pytest.raises(InputError, match=words):
+        fitting({"0": layout}, {"0": np.zeros((1, 4, 5, 3))})
+    with pytest.raises(InputError, match=words):
+        translate({"0": np.zeros((1, 4, 5, 3))}, {"0": ""}, [], {"0": layout})
