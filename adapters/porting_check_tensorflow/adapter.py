@@ -89,6 +89,19 @@ class TensorFlowAdapter(Adapter):
             return predict(model, inputs)
         return _graph().predict(model, inputs)
 
+    def repeat(self, model: Any, inputs: Inputs) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
+        """Two runs in a row; the second goes on from the random state that the first left.
+
+        Raises:
+            RunError: the model raised.
+        """
+        if is_keras(model):
+            _require_tensorflow(model)
+            from porting_check_tensorflow.calling import repeat
+
+            return repeat(model, inputs)
+        return _graph().repeat(model, inputs)
+
     def record(self, model: Any, inputs: Inputs, sink: Sink) -> None:
         """One eager run in inference, every layer and operator into the sink.
 

@@ -150,13 +150,27 @@ def predict(model: Any, inputs: Inputs) -> Dict[str, Any]:
     Raises:
         RunError: the model raised; with the first line of its own error.
     """
+    return _runs(model, inputs, 1)[0]
+
+
+def repeat(model: Any, inputs: Inputs) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Outputs of two runs in a row; random state goes on between them and is restored after.
+
+    Raises:
+        RunError: the model raised.
+    """
+    first, second = _runs(model, inputs, 2)
+    return first, second
+
+
+def _runs(model: Any, inputs: Inputs, count: int) -> List[Dict[str, Any]]:
     fed = {name: tf.convert_to_tensor(array) for name, array in inputs.items()}
     try:
         with preserved(model):
-            outputs = call_model(model, fed)
+            made = [flatten(call_model(model, fed)) for _ in range(count)]
     except PortingError:
         raise
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise RunError(f"model {model.name!r} raised {type(error).__name__}: {first}") from error
-    return {path: array_of(tensor).copy() for path, tensor in flatten(outputs).items() if is_numeric(tensor)}
+    return [{path: array_of(t).copy() for path, t in outputs.items() if is_numeric(t)} for outputs in made]

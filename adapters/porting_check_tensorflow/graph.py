@@ -118,11 +118,27 @@ def predict(model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
         InputError: inputs of other names, shapes or dtypes.
         RunError: the model raised.
     """
+    return _runs(model, inputs, 1)[0]
+
+
+@eagerly()
+def repeat(model: Any, inputs: Inputs) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
+    """Outputs of two ordinary runs in a row; variables and random states go on between them and are restored after.
+
+    Raises:
+        InputError: inputs of other names, shapes or dtypes.
+        RunError: the model raised.
+    """
+    first, second = _runs(model, inputs, 2)
+    return first, second
+
+
+def _runs(model: Any, inputs: Inputs, count: int) -> List[Dict[str, np.ndarray]]:
     made = program(model, inputs)
     fed = made.fed(inputs)
     with left_alone(_written(made)), unoptimised(), _plain_errors():
-        outputs = made.plain(fed)
-    return {path: np.array(array_of(tensor)) for path, tensor in outputs.items() if is_numeric(tensor)}
+        outputs = [made.plain(fed) for _ in range(count)]
+    return [{path: np.array(array_of(t)) for path, t in one.items() if is_numeric(t)} for one in outputs]
 
 
 @eagerly()

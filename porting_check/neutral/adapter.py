@@ -82,6 +82,17 @@ class Adapter(abc.ABC):
             RunError: the model raised; the message carries the framework's own first line.
         """
 
+    def repeat(self, model: Any, inputs: Inputs) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
+        """Two runs in a row, as a user's program would make them: random state goes on between them, and is restored after.
+
+        A model that draws random numbers or keeps a state shows by the difference. Adapters whose :meth:`predict` restores
+        the random state override this.
+
+        Raises:
+            RunError: the model raised.
+        """
+        return self.predict(model, inputs), self.predict(model, inputs)
+
     @abc.abstractmethod
     def record(self, model: Any, inputs: Inputs, sink: Sink) -> None:
         """Run the model once in inference and put every layer and operator into ``sink``.

@@ -92,9 +92,7 @@ def record_model(
     repeat: Optional[float] = None
     if check:
         progress("running unrecorded", 0, 2)
-        expected = adapter.predict(model, inputs)
-        progress("running unrecorded", 1, 2)
-        again = adapter.predict(model, inputs)
+        expected, again = adapter.repeat(model, inputs)
         repeat = max((_between(expected[path], again.get(path)) for path in expected), default=0.0)
     watch = _Watch(sink, expected, layouts or {}, progress)
     adapter.record(model, inputs, watch)
