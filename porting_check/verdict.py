@@ -37,7 +37,7 @@ BROKEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was found of one region. ``truth`` is the reference's float64 output on its own input.
+    """What was found of one region. ``truth`` is the reference's float64 output on its own input, kept for diagnosis.
 
     ``gap`` is the largest difference between both sides' functions on that input, in units of float32's resolution at the
     tensor's scale; the two errors are each side's recorded output against its own truth, in units of what round-off
@@ -129,7 +129,7 @@ class Judge:
             errors[1] = None if theirs is None else ratio(theirs, own, limit)
         except (OpaqueStep, CannotEvaluate, *BROKEN):
             errors[1] = None
-        return replace(judged, reference_error=errors[0], candidate_error=errors[1])
+        return replace(judged, reference_error=errors[0], candidate_error=errors[1], truth=None)
 
     def _moved(
         self, judged: Judgement, bound: Array, ours: Array | None, theirs: Array | None
