@@ -20,8 +20,8 @@ from porting_check.recorder.registry import adapter_for
 from porting_check.recorder.sources import is_trace
 from porting_check.recording import (
     Layouts,
-    _from_files,
     declared,
+    from_files,
     load_trace,
     quiet,
     record,
@@ -127,7 +127,7 @@ def _reference(
     progress: Progress,
 ) -> Trace:
     """The reference's recording, on the given inputs or on noise in the shape that either side asks for."""
-    made = _from_files(inputs)
+    made = from_files(inputs)
     if made is None and not _recorded(reference) and _shapeless(reference):
         made = _probe_of_candidate(reference, candidate, sides, seed)
     stage = _stage("reference", progress)

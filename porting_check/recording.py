@@ -76,7 +76,7 @@ def record(
         return _record_named(str(model), inputs, path, seed, layouts, progress)
     adapter = adapter_for(model)
     specs = adapter.inputs(model)
-    made = probe(specs, seed) if inputs is None else named(_from_files(inputs), specs)
+    made = probe(specs, seed) if inputs is None else named(from_files(inputs), specs)
     known = {spec.name: spec.layout for spec in specs}
     used = {name: declared(layouts, name) or known.get(name) or known.get("", "") for name in made}
     return record_live(adapter, model, made, fitting(used, made), path, progress)
@@ -109,7 +109,7 @@ def declared(layouts: Layouts | str | None, name: str) -> str:
     return layouts.get(name, "")
 
 
-def _from_files(inputs: Any) -> Any:
+def from_files(inputs: Any) -> Any:
     """Inputs given as paths are read."""
     if isinstance(inputs, (str, Path)):
         return load_inputs({"": str(inputs)})
@@ -124,7 +124,7 @@ def request_for(inputs: Any, seed: int, layouts: Layouts | str | None, folder: s
     if layouts:
         asked["layouts"] = {"": layouts} if isinstance(layouts, str) else dict(layouts)
     if inputs is not None:
-        read = _from_files(inputs)
+        read = from_files(inputs)
         made = named(read, ())
         file = str(Path(folder) / "inputs.npz")
         np.savez(file, **{name: np.asarray(array) for name, array in made.items()})  # type: ignore[arg-type]

@@ -7,9 +7,10 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from porting_check.neutral.geometry import Axis, resize_axes
 from porting_check_tensorflow.run_call import Call, Handler, Result, like, rank, sizes
 from porting_check_tensorflow.run_convolution import channels_first, channels_last
-from porting_check_tensorflow.run_taps import Axis, resize_axes, taps
+from porting_check_tensorflow.run_taps import taps
 
 Resizer = Callable[[tf.Tensor, List[int]], tf.Tensor]
 

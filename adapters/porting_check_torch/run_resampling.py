@@ -7,8 +7,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch.nn import functional
 
+from porting_check.neutral.geometry import Axis, resize_axes
 from porting_check_torch.run_call import Call, Handler, Result
-from porting_check_torch.run_taps import Axis, resize_axes, taps
+from porting_check_torch.run_taps import taps
 
 GRID_MODES = {
     "linear": "bilinear",

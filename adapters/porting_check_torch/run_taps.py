@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 
 from porting_check.neutral.errors import UnsupportedNode
+from porting_check.neutral.geometry import Axis
 from porting_check.neutral.node import Node
-
-
-class Axis(NamedTuple):
-    """One axis of a resize: from ``length`` to ``size`` places at this scale; the region is for cropping."""
-
-    length: int
-    size: int
-    scale: float
-    region: Tuple[float, float]
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing changes along this axis."""
-        return self.length == self.size and abs(self.scale - 1.0) < 1e-9 and self.region == (0.0, 1.0)
 
 
 class Taps(NamedTuple):
@@ -31,44 +18,6 @@ class Taps(NamedTuple):
     places: torch.Tensor
     weights: torch.Tensor
     outside: torch.Tensor
-
-
-def resize_axes(
-    node: Node,
-    shape: Sequence[int],
-    roi: Optional[Sequence[float]],
-    scales: Optional[Sequence[float]],
-    sizes: Optional[Sequence[int]],
-) -> List[Axis]:
-    """Every axis of the input, with ``axes`` and ``keep_aspect_ratio_policy`` resolved.
-
-    Raises:
-        UnsupportedNode: neither or both of scales and sizes.
-    """
-    rank = len(shape)
-    chosen = [axis % rank for axis in node.attributes.get("axes") or range(rank)]
-    crop = node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
-    result = [Axis(int(length), int(length), 1.0, (0.0, 1.0)) for length in shape]
-    if (scales is None) == (sizes is None):
-        raise UnsupportedNode(f"{node} needs scales or sizes, and not both")
-    if sizes is not None:
-        scales, sizes = _from_sizes(node, [shape[axis] for axis in chosen], sizes)
-    for index, axis in enumerate(chosen):
-        region = (float(roi[index]), float(roi[index + len(chosen)])) if crop and roi else (0.0, 1.0)
-        scale = float((scales or ())[index])
-        size = math.floor(shape[axis] * (region[1] - region[0]) * scale) if sizes is None else sizes[index]
-        result[axis] = Axis(int(shape[axis]), int(size), scale, region)
-    return result
-
-
-def _from_sizes(node: Node, lengths: Sequence[int], sizes: Sequence[int]) -> Tuple[List[float], List[int]]:
-    """Scales and sizes of the resized axes under the node's policy on aspect ratios."""
-    factors = [size / length for size, length in zip(sizes, lengths)]
-    policy = node.attributes.get("keep_aspect_ratio_policy", "stretch")
-    if policy == "stretch":
-        return factors, list(sizes)
-    factor = min(factors) if policy == "not_larger" else max(factors)
-    return [factor] * len(factors), [int(factor * length + 0.5) for length in lengths]
 
 
 def coordinates(axis: Axis, mode: str) -> torch.Tensor:

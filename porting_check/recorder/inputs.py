@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -131,9 +131,8 @@ def named(inputs: Any, specs: Sequence[InputSpec]) -> Dict[str, np.ndarray]:
         items = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
         given = {str(index): _array(index, value) for index, value in enumerate(items)}
     names = [spec.name for spec in specs if spec.name]
-    if names and set(given) != set(names) and _positional(given) and len(given) == len(names):
-        given = dict(zip(names, given.values()))
-    elif names and _positional(dict.fromkeys(names)) and not _positional(given) and len(given) == len(names):
+    by_position = _positional(given) or _positional(names)
+    if len(given) == len(names) and set(given) != set(names) and by_position:
         given = dict(zip(names, given.values()))
     if names and len(given) == len(names) and set(given) != set(names):
         raise InputError(
@@ -145,8 +144,8 @@ def named(inputs: Any, specs: Sequence[InputSpec]) -> Dict[str, np.ndarray]:
     return given
 
 
-def _positional(given: Mapping[str, Any]) -> bool:
-    return all(name.isdigit() for name in given)
+def _positional(names: Iterable[str]) -> bool:
+    return all(name.isdigit() for name in names)
 
 
 def _array(name: Any, value: Any) -> np.ndarray:
