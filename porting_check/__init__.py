@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from porting_check.comparison import NotFaithful as NotFaithful
     from porting_check.comparison import assert_faithful as assert_faithful
     from porting_check.comparison import compare as compare
+    from porting_check.crosschecking import crosscheck as crosscheck
+    from porting_check.network import Network as Network
     from porting_check.neutral.errors import PortingError as PortingError
+    from porting_check.neutral.node import Node as Node
     from porting_check.neutral.trace import Trace as Trace
     from porting_check.recording import load_trace as load_trace
     from porting_check.recording import record as record
+    from porting_check.report.crosstable import Crosstable as Crosstable
     from porting_check.report.result import Report as Report
     from porting_check.transfer import transfer_weights as transfer_weights
 
@@ -28,6 +32,10 @@ _HOMES = {
     "record": "porting_check.recording",
     "load_trace": "porting_check.recording",
     "transfer_weights": "porting_check.transfer",
+    "crosscheck": "porting_check.crosschecking",
+    "Crosstable": "porting_check.report.crosstable",
+    "Network": "porting_check.network",
+    "Node": "porting_check.neutral.node",
     "PortingError": "porting_check.neutral.errors",
     "Report": "porting_check.report.result",
     "Trace": "porting_check.neutral.trace",

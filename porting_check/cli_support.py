@@ -16,6 +16,7 @@ from porting_check.neutral.errors import NOT_RUN, USAGE, PortingError
 
 if TYPE_CHECKING:
     from porting_check.neutral.trace import Trace
+    from porting_check.report.crosstable import Crosstable
     from porting_check.report.result import Report
 
 PROGRAM = "porting-check"
@@ -38,6 +39,12 @@ def _record(*arguments: Any, **options: Any) -> Trace:
     return porting_check.record(*arguments, **options)
 
 
+def _crosscheck(*arguments: Any, **options: Any) -> Crosstable:
+    import porting_check
+
+    return porting_check.crosscheck(*arguments, **options)
+
+
 def _demo(*arguments: Any, **options: Any) -> int:
     from porting_check.demo import run
 
@@ -50,6 +57,7 @@ class Verbs:
 
     compare: Callable[..., Report] = _compare
     record: Callable[..., Trace] = _record
+    crosscheck: Callable[..., Crosstable] = _crosscheck
     demo: Callable[..., int] = _demo
 
 

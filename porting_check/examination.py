@@ -153,19 +153,22 @@ def _outputs(found: Examination, mapping: Mapping[str, str] | None) -> list[Cut]
 def _judge(
     found: Examination, known: dict[str, Cut], divergent: dict[str, Judgement], target: Cut
 ) -> Judgement:
-    """Judge one target; when it or what it stands on diverges, see whether it is right without those matches."""
+    """Judge one target; when it or what it stands on diverges, see whether it is right without those matches.
+
+    A match of two shapes (a side that crops or pads in the next step) is tried without also when the target is right: what
+    the candidate does to its own shape may do nothing to the reference's.
+    """
     within = region(found.reference, found.candidate, known.values(), target, divergent)
     judged = found.judge.judge(within)
     for cut in within.given_up:
         if WEIGHTS not in cut.evidence and not cut.output:
             found.dissolved.append(known.pop(cut.reference))
             del divergent[cut.reference]
-    if judged.same:
-        return judged
+    doubted = {k for k, j in divergent.items() if not judged.same or _misshapen(j)}
     dropped: list[str] = []
     trial = dict(known)
     for _ in range(DEPTH):
-        loose = [c.reference for c in within.boundary if c.reference in divergent and not c.output]
+        loose = [c.reference for c in within.boundary if c.reference in doubted and not c.output]
         if not loose:
             break
         for key in loose:
@@ -179,3 +182,8 @@ def _judge(
                 divergent.pop(key, None)
             return merged
     return judged
+
+
+def _misshapen(judged: Judgement) -> bool:
+    """Whether the two sides' tensors have other sizes, not only other values."""
+    return judged.axes is not None and judged.axes.of(judged.shapes[0]) != judged.shapes[1]

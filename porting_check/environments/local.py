@@ -57,8 +57,8 @@ def record_in_subprocess(
             return load_trace(str(out))
         if os.path.isfile(failure):
             with open(failure, encoding="utf-8") as file:
-                raise _again(json.load(file))
-    raise RunError(f"recording {spec!r} failed: {_ended(status)}. Its last words:\n" + "\n".join(tail))
+                raise again(json.load(file))
+    raise RunError(f"recording {spec!r} failed: {ended(status)}. Its last words:\n" + "\n".join(tail))
 
 
 def _run(command: list[str], progress: Progress) -> tuple[int, deque[str]]:
@@ -98,14 +98,15 @@ def _progress_report(line: str) -> tuple[str, int, int] | None:
         return None
 
 
-def _again(failure: Mapping[str, str]) -> PortingError:
+def again(failure: Mapping[str, str]) -> PortingError:
     """The inner side's error, as its own type."""
     kind = getattr(errors, failure["type"], RunError)
     made: PortingError = kind(failure["message"])
     return made
 
 
-def _ended(status: int) -> str:
+def ended(status: int) -> str:
+    """How a process ended, in words."""
     if status == -9:
         return "it was killed (often: out of memory)"
     return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"

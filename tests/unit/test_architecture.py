@@ -24,6 +24,11 @@ RANK = {
     "report": 6,
     "recording": 7,
     "transfer": 7,
+    "network": 8,
+    "single_layer": 9,
+    "layer_parts": 8,
+    "crossverdict": 8,
+    "crosschecking": 9,
     "comparison": 8,
     "demo": 9,
     "cli": 9,
@@ -85,6 +90,7 @@ def test_what_runs_inside_old_environments_parses_as_python_3_7(folder):
 
 def test_adapters_import_their_framework_and_the_neutral_language_only():
     own = {"torch": {"torch"}, "tensorflow": {"tensorflow", "keras", "tf_keras"}}
+    own.update({"jax": {"jax", "jaxlib", "flax", "equinox", "keras"}, "onnxruntime": {"onnxruntime"}})
     for name, allowed in own.items():
         for path in sorted((ROOT / "adapters" / f"porting_check_{name}").rglob("*.py")):
             for module in imports(path):
@@ -103,6 +109,7 @@ def test_no_init_file_shadows_the_package_adapters():
 )
 def test_a_cold_start_imports_nothing_heavy(statement):
     heavy = FRAMEWORKS | {"scipy", "onnx", "porting_check_torch", "porting_check_tensorflow"}
+    heavy |= {"porting_check_jax", "porting_check_onnxruntime"}
     script = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\n"
     script += f"print('LOADED', sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)

@@ -80,6 +80,24 @@ def test_a_faithful_port_with_fused_activations_and_another_layout_is_faithful()
     assert report.pairs[1].layout == "NHWC → NCHW"
 
 
+@pytest.mark.parametrize(("begins", "verdict"), [((0, 0), "faithful"), ((1, 1), "divergent")])
+def test_a_layer_that_makes_too_much_and_is_cropped_after_it_is_judged_with_the_crop(begins, verdict):
+    ends = [begin + size for begin, size in zip(begins, X.shape[2:], strict=True)]
+    crop = [
+        constant("begins", np.array(begins, np.int64)),
+        constant("ends", np.array(ends, np.int64)),
+        constant("axes", np.array([2, 3], np.int64)),
+        Node("Slice", ("x", "begins", "ends", "axes"), ("y",)),
+    ]
+    report = compared(
+        layers(conv1=("conv1", [conv((1, 1, 2, 2))], {"weight": W1, "bias": B1}), relu1=("crop", crop, {}))[:2]
+        + layers(conv1=None)
+    )
+    assert report.verdict == verdict, report.reason
+    if verdict == "divergent":
+        assert report.first_divergence.candidate[0] == "conv1"
+
+
 @pytest.mark.parametrize(
     ("changes", "layer", "cause"),
     [
