@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from porting_check.alignment.outputs import OutputPair, pair_outputs
 from porting_check.alignment.pairing import WEIGHTS, Pairing, pair
-from porting_check.alignment.regions import Axes, Cut, axes, cuts, match_names, matched_inputs, region
+from porting_check.alignment.regions import Axes, Cut, axes, cuts, matched_inputs, region
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.trace import Trace
-from porting_check.verdict import Judge, Judgement
+from porting_check.verdict import RESHAPED, Judge, Judgement
 
 DEPTH = 4
 """How many divergent matches in a row may be dissolved together."""
@@ -28,8 +31,8 @@ class Examination:
     """What was found of two traces, before diagnosis.
 
     ``judged`` is in execution order and ends with the models' outputs; ``missing`` and ``extra`` are output paths that
-    only the reference or only the candidate has; ``guessed_outputs`` are outputs of different names that only their position
-    pairs; ``unfed`` are inputs whose axes could not be matched; ``dissolved`` are matches that were no common ground.
+    only the reference or only the candidate has; ``outputs`` says how the others were paired, by the reference's path;
+    ``unfed`` are inputs whose axes could not be matched; ``dissolved`` are matches that were no common ground.
     """
 
     judge: Judge
@@ -37,7 +40,7 @@ class Examination:
     judged: list[Judgement] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    guessed_outputs: list[tuple[str, str]] = field(default_factory=list)
+    outputs: dict[str, OutputPair] = field(default_factory=dict)
     unfed: list[str] = field(default_factory=list)
     dissolved: list[Cut] = field(default_factory=list)
 
@@ -101,11 +104,14 @@ def _grounds(found: Examination, inputs: list[Cut], outputs: list[Cut]) -> list[
 
 
 def _no_ground(found: Examination, known: dict[str, Cut], judged: Judgement) -> None:
-    """The two tensors cannot be laid over each other: nothing begins here, and a mere guess is taken back."""
+    """The two tensors cannot be laid over each other: nothing begins here, and a mere guess is taken back.
+
+    So is a match of the same numbers in another shape (rows of a matrix on one side, a batch of sequences on the other).
+    """
     target = judged.region.target
     if known.get(target.reference) == target:
         del known[target.reference]
-    if not target.output and WEIGHTS not in target.evidence:
+    if not target.output and (WEIGHTS not in target.evidence or RESHAPED in judged.notes):
         found.dissolved.append(target)
 
 
@@ -129,25 +135,30 @@ def _inputs(found: Examination) -> list[Cut]:
 
 
 def _outputs(found: Examination, mapping: Mapping[str, str] | None) -> list[Cut]:
-    """Match the models' outputs: as declared, by name when the names agree, by position otherwise.
+    """Match the models' outputs, see :mod:`porting_check.alignment.outputs`.
 
-    Position is the contract where a side returns a tuple; where both sides give names and these differ, it is a guess.
     An input that is handed on as an output by both sides is no comparison.
     """
     ours = {port.name: port.value for port in found.reference.trace.outputs}
     theirs = {port.name: port.value for port in found.candidate.trace.outputs}
-    pairs = match_names(list(ours), list(theirs), mapping)
-    found.guessed_outputs = [
-        (a, b)
-        for a, b in pairs
-        if a != b and (mapping or {}).get(a) != b and not (a.isdigit() or b.isdigit())
-    ]
-    found.missing = [name for name in ours if name not in {a for a, _ in pairs}]
-    found.extra = [name for name in theirs if name not in {b for _, b in pairs}]
-    made = [Cut(ours[a], theirs[b], (f"model output {a!r}",), output=a) for a, b in pairs]
+    left = {name: np.asarray(found.reference.array(key)) for name, key in ours.items()}
+    right = {name: np.asarray(found.candidate.array(key)) for name, key in theirs.items()}
+    pairs = pair_outputs(left, right, mapping)
+    found.outputs = {pair.reference: pair for pair in pairs}
+    found.missing = [name for name in ours if name not in found.outputs]
+    found.extra = [name for name in theirs if name not in {pair.candidate for pair in pairs}]
+    made = [_output(ours, theirs, pair) for pair in pairs]
     return [
         c for c in made if c.reference in found.reference.producer or c.candidate in found.candidate.producer
     ]
+
+
+def _output(ours: Mapping[str, str], theirs: Mapping[str, str], pair: OutputPair) -> Cut:
+    said = f"model output {pair.reference!r}"
+    if pair.candidate != pair.reference:
+        said += f", which is {pair.candidate!r} in the candidate"
+    evidence = (said, pair.how)
+    return Cut(ours[pair.reference], theirs[pair.candidate], evidence, output=pair.reference)
 
 
 def _judge(

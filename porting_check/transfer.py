@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from porting_check.alignment.idioms import whole
 from porting_check.alignment.pairing import pair
 from porting_check.diagnosis.parameters import ROLES
 from porting_check.neutral.adapter import Adapter
@@ -110,7 +111,7 @@ def moved_parameters(
     pairing = pair(left, right, mapping)
     programs = Program(left), Program(right)
     for one, other in sorted(pairing.pairs.items()):
-        _fill_step(filling, programs, left.steps[one], right.steps[other])
+        _fill_step(filling, programs, whole(left, left.steps[one]), whole(right, right.steps[other]))
     unused = _check(filling, left, right)
     guessed = [pairing.pairs[r] for r, why in pairing.evidence.items() if any("guess" in w for w in why)]
     guesses = tuple(dict.fromkeys(right.record_of(right.steps[i]).id for i in guessed))
@@ -260,16 +261,18 @@ def _fill(filling: _Filling, names: list[str], ids: Array, source: Array, origin
 
 
 def _folded(ids: Array, source: Array, fixed: Array) -> tuple[Array, bool]:
-    """Second biases of recurrent layers added to the first where the target has one; whether anything is left over."""
+    """Both biases of a recurrent layer added up where the target has one of them; whether anything is left over."""
     rest = source[fixed] != ids[fixed]
     if not rest.any():
         return source, False
     half = ids.shape[-1] // 2
     first, second = fixed[..., :half], fixed[..., half:]
-    if ids.ndim == 2 and second.all() and not first.any() and half * 2 == ids.shape[-1]:
-        total = np.zeros_like(source)
-        total[..., :half] = source[..., :half] + source[..., half:]
-        return total, False
+    if ids.ndim == 2 and half * 2 == ids.shape[-1]:
+        for kept, lacking in ((first, second), (second, first)):
+            if lacking.all() and not kept.any():
+                total = np.zeros_like(source)
+                total[~fixed] = (source[..., :half] + source[..., half:]).reshape(-1)
+                return total, False
     return source, True
 
 

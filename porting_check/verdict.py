@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from porting_check.alignment.fingerprint import signature
 from porting_check.alignment.regions import Axes, Cut, Region, axes
 from porting_check.alignment.twins import twins
 from porting_check.neutral.graph import Graph
@@ -30,6 +31,9 @@ SAME = 1e-3
 
 NEARLY = 16.0
 """Gaps up to here may come from parameters that were rounded to float32; see :meth:`Judge._rounded`."""
+
+RESHAPED = "the same numbers in a tensor of another rank"
+"""Note of a region whose two sides only shape their result differently (rows of a matrix, a batch of sequences)."""
 
 BROKEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 """What an operator raises when it is given a tensor of a shape that it was not made for."""
@@ -162,7 +166,8 @@ class Judge:
         shapes = (truth.shape, other.shape)
         if order is None or order.of(truth.shape) != other.shape:
             reason = f"shapes differ: {truth.shape} in the reference, {other.shape} in the candidate"
-            return Judgement(region, False, float("inf"), order, reason, truth, shapes=shapes)
+            notes = (RESHAPED,) if _reshaped(truth, other) else ()
+            return Judgement(region, False, float("inf"), order, reason, truth, shapes=shapes, notes=notes)
         measured = difference(truth, other, permutation=order.permutation)
         if measured.nonfinite_mismatch:
             reason = "NaN or infinity on one side only"
@@ -260,6 +265,11 @@ class Judge:
         """Let later regions begin at this value."""
         if judged.axes is not None:
             self.axes[judged.region.target.reference] = judged.axes
+
+
+def _reshaped(truth: Array, other: Array) -> bool:
+    """Whether two float64 results on one input hold the same numbers under other ranks."""
+    return truth.ndim != other.ndim and signature(truth).distance(signature(other)) < SAME * FLOAT32
 
 
 def _keys(region: Region, side: int) -> list[str]:

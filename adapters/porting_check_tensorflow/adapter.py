@@ -32,8 +32,10 @@ class TensorFlowAdapter(Adapter):
     suffixes = (".keras", ".h5", ".hdf5", ".tflite", ".pb")
 
     def owns(self, model: Any) -> bool:
-        """Whether this is a Keras layer or model, on any backend, or an object of TensorFlow's."""
+        """Whether this is a Keras layer or model on the TensorFlow backend, or an object of TensorFlow's."""
         if is_keras(model):
+            return backend(model) == "tensorflow"
+        if _is_lite(model):
             return True
         if "tensorflow" not in sys.modules:
             return False
@@ -64,6 +66,10 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.loading import load_keras
 
             return load_keras(path)
+        if suffix == ".tflite":
+            from porting_check_tensorflow import lite
+
+            return lite.load(path)
         from porting_check_tensorflow import graph
 
         return graph.load(path)
@@ -74,7 +80,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.specs import input_specs
 
             return input_specs(model)
-        return _graph().inputs(model)
+        return _other(model).inputs(model)
 
     def predict(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
         """One eager run in inference.
@@ -87,7 +93,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.calling import predict
 
             return predict(model, inputs)
-        return _graph().predict(model, inputs)
+        return _other(model).predict(model, inputs)
 
     def repeat(self, model: Any, inputs: Inputs) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
         """Two runs in a row; the second goes on from the random state that the first left.
@@ -100,7 +106,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.calling import repeat
 
             return repeat(model, inputs)
-        return _graph().repeat(model, inputs)
+        return _other(model).repeat(model, inputs)
 
     def record(self, model: Any, inputs: Inputs, sink: Sink) -> None:
         """One eager run in inference, every layer and operator into the sink.
@@ -112,9 +118,10 @@ class TensorFlowAdapter(Adapter):
             _require_tensorflow(model)
             from porting_check_tensorflow.record import record
 
+            self.notes = ()
             record(model, inputs, sink)
         else:
-            _graph().record(model, inputs, sink)
+            self.notes = tuple(_other(model).record(model, inputs, sink) or ())
 
     def training(self, model: Any) -> Tuple[str, ...]:
         """Layers that run in training mode although the model does not.
@@ -125,7 +132,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.specs import forced_training
 
             return forced_training(model)
-        return tuple(_graph().training(model))
+        return tuple(_other(model).training(model))
 
     def run(
         self, node: Node, inputs: Sequence[Optional[np.ndarray]], *, float64: bool = False
@@ -149,7 +156,7 @@ class TensorFlowAdapter(Adapter):
             from porting_check_tensorflow.weights import read_parameters
 
             return read_parameters(model)
-        return _graph().parameters(model)
+        return _other(model).parameters(model)
 
     def assign(self, model: Any, parameters: Mapping[str, np.ndarray]) -> None:
         """Write weights by name; all or none.
@@ -162,7 +169,7 @@ class TensorFlowAdapter(Adapter):
 
             write_parameters(model, parameters)
         else:
-            _graph().assign(model, parameters)
+            _other(model).assign(model, parameters)
 
     def replay(
         self, model: Any, name: str, inputs: Sequence[np.ndarray], *, float64: bool = False
@@ -180,10 +187,19 @@ class TensorFlowAdapter(Adapter):
         return replay(model, name, inputs, float64=float64)
 
 
-def _graph() -> Any:
+def _other(model: Any) -> Any:
+    """The module that looks after what is no Keras model: a TFLite file, or a graph."""
+    if _is_lite(model):
+        from porting_check_tensorflow import lite
+
+        return lite
     from porting_check_tensorflow import graph
 
     return graph
+
+
+def _is_lite(model: Any) -> bool:
+    return type(model).__name__ == "LiteModel" and type(model).__module__ == "porting_check_tensorflow.lite"
 
 
 def _require_tensorflow(model: Any) -> None:

@@ -61,11 +61,6 @@ def load(path: str) -> Any:
         return _load_folder(path)
     if not os.path.isfile(path):
         raise ModelError(f"the model file {path!r} does not exist")
-    if path.lower().endswith(".tflite"):
-        raise ModelError(
-            f"{path!r} is a TFLite model, which cannot be recorded yet: "
-            "give the SavedModel that it was made from"
-        )
     return _load_frozen(path)
 
 

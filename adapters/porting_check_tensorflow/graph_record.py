@@ -16,6 +16,7 @@ from porting_check_tensorflow.graph_facts import is_weight
 from porting_check_tensorflow.graph_parts import WRITERS
 from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_run import Held, Watcher
+from porting_check_tensorflow.operator_records import CHANGED
 from porting_check_tensorflow.operators import BOOKKEEPING, PASS_THROUGH, describe_operator
 from porting_check_tensorflow.trees import array_of, is_numeric
 
@@ -87,8 +88,7 @@ class GraphRecorder(Watcher):
         written = self._written[handle.key]
         if written is not None:
             return Held(tensor, written.key)
-        reason = "reads a variable that the run itself changed before"
-        return self._record(name, "ReadVariableOp", [], [tensor], reason)[0]
+        return self._record(name, "ReadVariableOp", [], [tensor], CHANGED)[0]
 
     def ran(
         self,

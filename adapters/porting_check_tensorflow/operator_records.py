@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from porting_check_tensorflow.described import Described, Operand
 from porting_check_tensorflow.emit import Emitter, location
+from porting_check_tensorflow.graph_parts import WRITERS
 from porting_check_tensorflow.operators import (
     BOOKKEEPING,
     PASS_THROUGH,
@@ -23,6 +24,8 @@ from porting_check_tensorflow.weights import join
 
 COMPILED = re.compile(r"__(?:inference|forward)_(.+?)_\d+$")
 """How eager TensorFlow names a call of a ``tf.function``; the number differs from run to run."""
+
+CHANGED = "reads a variable that the run itself changed before"
 
 
 class OperatorRecorder:
@@ -44,9 +47,11 @@ class OperatorRecorder:
         if not all(map(is_tensor, inputs)) or op_type in BOOKKEEPING - {"ReadVariableOp"}:
             return
         if op_type == "ReadVariableOp":
+            self._variable_read(inputs[0], outputs[0])
+        elif op_type.startswith(WRITERS) and not outputs:
             variable = values.of_handle(inputs[0])
             if variable is not None:
-                values.bind(outputs[0], values.key_of(variable))
+                values.write(variable, inputs[1] if op_type == "AssignVariableOp" else None)
         elif any(values.is_traceable(tensor) or self._variable(tensor) is not None for tensor in inputs):
             if op_type in PASS_THROUGH:
                 for tensor, same in zip(inputs, outputs):
@@ -54,6 +59,23 @@ class OperatorRecorder:
             else:
                 given = plain_attributes(attributes).items()
                 self._record_operator(op_type, inputs, {k: v for k, v in given if v is not None}, outputs)
+
+    def _variable_read(self, handle: Any, tensor: Any) -> None:
+        """A variable's value: the parameter, or what the run has written into it."""
+        values = self._values
+        variable = values.of_handle(handle)
+        if variable is None:
+            return
+        written = values.written(variable)
+        if written is not None:
+            values.bind(tensor, values.use(written))
+        elif values.is_changed(variable):
+            sketch = Sketch()
+            sketch.outputs = [Link("y", tensor)]
+            name = join(self._scope(), "ReadVariableOp")
+            self._emitter.emit(name, "tf.raw_ops.ReadVariableOp", sketch, CHANGED, location(self._entry))
+        else:
+            values.bind(tensor, values.key_of(variable))
 
     def _variable(self, tensor: Any) -> Any:
         """The model's variable behind a resource tensor, or ``None``."""

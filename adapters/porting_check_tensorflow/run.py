@@ -82,6 +82,9 @@ NO_KERNEL = (
 )
 REFUSALS = (tf.errors.OpError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
+GAPS: Dict[str, str] = {}
+"""Operators of which some form is not run, and why; ``impossible: …`` where no work on the adapter can change that."""
+
 
 def supported() -> FrozenSet[str]:
     """Names of the operators that :func:`run` executes, those of porting_check's own domain included.

@@ -29,7 +29,9 @@ class Values:
         self._stored: Set[str] = set()
         self._constants = 0
         self._known = -1
+        self._written: Dict[str, Optional[Any]] = {}
         self.refresh()
+        self._initial = frozenset(self._parameters)
 
     def refresh(self) -> None:
         """Learn the names of the model's weights: a model that was never run makes them while it runs."""
@@ -92,9 +94,30 @@ class Values:
         if id(variable) not in self._names:
             self.refresh()
             self._learn(short_name(variable), variable)
+        written = self.written(variable)
+        if written is not None:
+            return self.use(written)
         key = parameter_key(self._names[id(variable)])
         self.store(key, array_of(variable))
         return key
+
+    def write(self, variable: Any, tensor: Optional[Any]) -> None:
+        """From now on the variable holds this tensor, ``None`` when nothing tells what.
+
+        A variable that was made during the run is only given its first value.
+        """
+        name = self._names[id(variable)]
+        if name in self._initial:
+            self._written[name] = tensor
+
+    def written(self, variable: Any) -> Optional[Any]:
+        """What the run wrote into a variable, ``None`` if it did not, or nothing tells what."""
+        return self._written.get(self._names.get(id(variable), ""))
+
+    def is_changed(self, variable: Any) -> bool:
+        """Whether the run wrote into a variable what nothing tells."""
+        name = self._names.get(id(variable), "")
+        return name in self._written and self._written[name] is None
 
     def of_handle(self, handle: Any) -> Optional[Any]:
         """The variable behind a resource tensor, if it is one of the model's."""

@@ -17,8 +17,10 @@ from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 from porting_check_torch import models, trees
 from porting_check_torch.arrays import dtype_name, to_array, to_tensor
+from porting_check_torch.keras_models import is_keras, keras_inputs
 from porting_check_torch.loading import SUFFIXES, load_model
 from porting_check_torch.record import call_model, record_model, run_error
+from porting_check_torch.script_operators import schema_of
 
 LAYOUTS = {
     "Conv1d": "NCL",
@@ -92,10 +94,12 @@ class TorchAdapter(Adapter):
         """Required arguments by the signature of ``forward``; the first layer tells of the first one."""
         if models.is_exported(model):
             return _exported_inputs(model)
+        if is_keras(model):
+            return keras_inputs(model)
         root = models.root_of(model)
         first = None if root is None else next((m for m in root.modules() if _parametric(m)), None)
-        specs = [InputSpec(name) for name in _required(model)]
-        if first is not None and specs:
+        specs = _required_specs(model)
+        if first is not None and specs and specs[0].shape is None:
             specs[0] = _first_spec(specs[0].name, first)
         return tuple(specs)
 
@@ -116,9 +120,12 @@ class TorchAdapter(Adapter):
         Raises:
             RunError: the model raised.
         """
-        args, kwargs = self._arguments(model, inputs)
+        first, second = (
+            self._arguments(model, inputs),
+            self._arguments(model, inputs),
+        )  # a run may write into its own
         with models.preserved(model):
-            return _outputs(model, args, kwargs, inputs), _outputs(model, args, kwargs, inputs)
+            return _outputs(model, *first, inputs), _outputs(model, *second, inputs)
 
     def _arguments(self, model: Any, inputs: Inputs) -> Tuple[Any, Any]:
         self._device = models.device_of(model)
@@ -188,8 +195,7 @@ class TorchAdapter(Adapter):
             return tuple(to_array(tensor) for tensor in trees.outputs_by_path(outputs).values())
 
     def _submodule(self, model: Any, name: str) -> nn.Module:
-        root = models.root_of(model)
-        known = {} if root is None or models.is_exported(model) else dict(root.named_modules())
+        known = {} if models.is_exported(model) else models.modules_by_path(model)
         name = name.split("#")[0]
         if not name or name not in known:
             raise UnsupportedNode(f"torch cannot run {name!r} alone: the model has no submodule of that name")
@@ -228,7 +234,7 @@ def _parametric(module: nn.Module) -> bool:
 
 def _first_spec(name: str, layer: nn.Module) -> InputSpec:
     """What the first layer says about the first input."""
-    kinds = [kind.__name__ for kind in type(layer).__mro__]
+    kinds = [str(getattr(layer, "original_name", ""))] + [kind.__name__ for kind in type(layer).__mro__]
     if "Embedding" in kinds or "EmbeddingBag" in kinds:
         return InputSpec(name, None, "int64", "", int(layer.num_embeddings))
     tensor = next(tensor for tensor in layer._parameters.values() if tensor is not None)
@@ -236,13 +242,25 @@ def _first_spec(name: str, layer: nn.Module) -> InputSpec:
     return InputSpec(name, None, dtype_name(tensor.dtype), layout)
 
 
+NUMBERS = {"int": "int64", "float": "float64", "bool": "bool", "number": "float64", "Scalar": "float64"}
+"""Dtypes of the arrays without axes that stand for the numbers a compiled model takes."""
+
+
+def _required_specs(model: Any) -> List[InputSpec]:
+    """The arguments that must be given; TorchScript says which of them are numbers."""
+    if not models.is_script(model):
+        return [InputSpec(name) for name in _required(model)]
+    wanted = [a for a in schema_of(model).arguments if a.name != "self" and not a.has_default_value()]
+    kinds = [NUMBERS.get(str(argument.type), "") for argument in wanted]
+    return [
+        InputSpec(str(place), () if kind else None, kind or "float32") for place, kind in enumerate(kinds)
+    ]
+
+
 def _required(model: Any) -> List[str]:
     """Names of the arguments that must be given: ``"0"``, ``"1"`` for positional ones."""
     model = models.unwrapped(model)
     called = model.forward if isinstance(model, nn.Module) else model
-    if models.is_script(model):
-        wanted = [a for a in called.schema.arguments if a.name != "self" and a.default_value is None]
-        return [str(place) for place in range(len(wanted))]
     try:
         signature = inspect.signature(called)
     except (TypeError, ValueError):

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import random
 import weakref
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch import nn
 
 from porting_check.neutral.errors import WeightsError
 from porting_check_torch.arrays import same_dtype, to_array, to_tensor
+from porting_check_torch.keras_models import is_keras, layer_paths, named_variables
+from porting_check_torch.script_state import State
 
 _UNLIFTED: Any = weakref.WeakKeyDictionary()
 
@@ -24,7 +26,7 @@ def is_exported(model: Any) -> bool:
 
 
 def is_script(model: Any) -> bool:
-    """Whether a model is compiled TorchScript, inside which nothing can be observed."""
+    """Whether a model is compiled TorchScript."""
     return isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
 
 
@@ -53,6 +55,8 @@ def named_tensors(model: Any) -> Dict[str, torch.Tensor]:
     root = root_of(model)
     if root is None:
         return {}
+    if is_keras(root):
+        return named_variables(root)
     found: Dict[str, torch.Tensor] = {}
     seen = set()
     for name, tensor in list(root.named_parameters()) + list(root.named_buffers()):
@@ -60,6 +64,14 @@ def named_tensors(model: Any) -> Dict[str, torch.Tensor]:
             seen.add(id(tensor))
             found[name] = tensor
     return found
+
+
+def modules_by_path(model: Any) -> Dict[str, nn.Module]:
+    """The modules of a model by path; Keras layers by Keras' own names."""
+    root = root_of(model)
+    if root is None:
+        return {}
+    return layer_paths(root) if is_keras(root) else dict(root.named_modules())
 
 
 def device_of(model: Any) -> torch.device:
@@ -80,7 +92,7 @@ def write_parameters(model: Any, parameters: Mapping[str, np.ndarray]) -> None:
     """
     known = named_tensors(model)
     root = root_of(model)
-    for name, tensor in _every_name(root).items() if root is not None else ():
+    for name, tensor in _every_name(root).items() if root is not None and not is_keras(root) else ():
         known.setdefault(name, tensor)
     problems = [
         problem for name, array in parameters.items() for problem in _misfit(name, np.asarray(array), known)
@@ -122,7 +134,17 @@ def _misfit(name: str, array: np.ndarray, known: Mapping[str, torch.Tensor]) -> 
 
 @contextlib.contextmanager
 def preserved(model: Any) -> Iterator[None]:
-    """Leave a model's buffers and modes, and all random generators, as they were, whatever happens inside."""
+    """Leave a model's state and modes, and all random generators, as they were, whatever happens inside."""
+    restore = saved(model)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        restore()
+
+
+def saved(model: Any) -> Callable[[], None]:
+    """Remember a model's buffers, states, modes, and all random generators; returns what puts them back."""
     root = root_of(model)
     modules = list(root.modules()) if root is not None else []
     modes = [(module, module.training) for module in modules]
@@ -134,15 +156,17 @@ def preserved(model: Any) -> Iterator[None]:
     ]
     parameters = [(module, dict(module._parameters)) for module in modules if not is_script(module)]
     states = _random_states()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
+    put_back = State(modules).save()
+
+    def restore() -> None:
         _restore_random(states)
         for module, training in modes:
             if module.training is not training:
                 module.training = training
+        put_back()
         _restore_tensors(buffers, parameters)
+
+    return restore
 
 
 def _restore_tensors(

@@ -15,29 +15,26 @@ from porting_check.neutral.trace import Port, Sink
 from porting_check_torch import aliasing, layers, trees
 from porting_check_torch.arrays import shape_of
 from porting_check_torch.describe import Draft, Function, Ref, Undescribed, function_of
+from porting_check_torch.keras_models import is_keras, keras_arguments
 from porting_check_torch.models import (
     device_of,
     is_exported,
     is_script,
+    modules_by_path,
     named_tensors,
     preserved,
     root_of,
+    saved,
     unwrapped,
 )
 from porting_check_torch.observe import in_transform, observing, script_calls, unobserved
-from porting_check_torch.scopes import Scope, Scopes, caller
+from porting_check_torch.scopes import Scope, Scopes
+from porting_check_torch.script import Interpreter, Uninterpreted
+from porting_check_torch.script_operators import python_arguments
 from porting_check_torch.values import Entry, Values, Write, version_of
 from porting_check_torch.writing import Writer, contains, described, distinct, opaque, plain_name
 
-SCRIPT = "is TorchScript: the operators inside cannot be observed; record the Python module instead"
-
-
-def _refuse_script(d: Draft, *_args: Any, **_named: Any) -> None:
-    d.refuse(SCRIPT)
-
-
-SCRIPT_CALL = Function("jit", "script", _refuse_script, True, "main")
-"""A call of TorchScript from Python code."""
+SCRIPT = "is TorchScript that cannot be interpreted: "
 
 
 def record_model(model: Any, inputs: Inputs, sink: Sink, *, by_mode: Optional[bool] = None) -> List[str]:
@@ -74,7 +71,10 @@ def record_model(model: Any, inputs: Inputs, sink: Sink, *, by_mode: Optional[bo
 
 def run_error(error: Exception, inputs: Inputs, where: str = "") -> RunError:
     """The error for a model that raised: its own first line, and what it was given."""
-    first = (str(error).strip().splitlines() or [""])[0]
+    lines = str(error).strip().splitlines() or [""]
+    first = (
+        lines[-1] if lines[0].startswith("The following operation failed in the TorchScript") else lines[0]
+    )
     given = ", ".join(f"{name}: {tuple(array.shape)} {array.dtype.name}" for name, array in inputs.items())
     return RunError(f"the model raised {type(error).__name__}{where}: {first} (inputs: {given or 'none'})")
 
@@ -82,7 +82,17 @@ def run_error(error: Exception, inputs: Inputs, where: str = "") -> RunError:
 def call_model(model: Any, args: Sequence[Any], kwargs: Dict[str, Any]) -> Any:
     """Run a model as its user does."""
     run: Any = root_of(model) if is_exported(model) else model
+    args, kwargs = own_arguments(model, args, kwargs)
     return run(*args, **kwargs)
+
+
+def own_arguments(
+    model: Any, args: Sequence[Any], kwargs: Dict[str, Any]
+) -> Tuple[Sequence[Any], Dict[str, Any]]:
+    """Inputs as the kind of model takes them: numbers for TorchScript, nested inputs for Keras."""
+    if is_script(model):
+        return python_arguments(model, args, kwargs)
+    return keras_arguments(model, args, kwargs) if is_keras(model) else (args, kwargs)
 
 
 class Recorder:
@@ -94,9 +104,11 @@ class Recorder:
         self.root = root_of(model)
         self.values = Values(sink, named_tensors(model), self._settle)
         self.writer = Writer(sink, self.values)
-        modules = [] if self.root is None else list(self.root.named_modules())
+        modules = list(modules_by_path(model).items())
         self.scopes = Scopes({id(module): path for path, module in modules})
         self.scopes.left = self._left
+        compiled = {module._c: path for path, module in modules if isinstance(module, torch.jit.ScriptModule)}
+        self._interpreter = Interpreter(self.scopes, compiled)
         self.broken: Optional[Exception] = None
         self._place: Tuple[Optional[BaseException], str] = (None, "")
         self._notes: List[str] = []
@@ -120,9 +132,6 @@ class Recorder:
         self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor], by_mode: Optional[bool] = None
     ) -> None:
         """Declare the inputs, run, declare the outputs."""
-        if is_script(self.model):
-            self._run_script(args, kwargs)
-            return
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.scopes)
             stack.enter_context(self._whole_layers())
@@ -138,6 +147,7 @@ class Recorder:
     def _execute(self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor]) -> Any:
         if is_exported(self.model):
             return layers.run_exported(self.root, args, kwargs, self.scopes)
+        args, kwargs = own_arguments(self.model, args, kwargs)
         model = unwrapped(self.model)
         if model is not self.model:
             self._notes.append(
@@ -160,15 +170,6 @@ class Recorder:
             self.values.store(tensor, entry)
             self.sink.output(Port(path, entry.key))
 
-    def _run_script(self, args: Sequence[torch.Tensor], kwargs: Dict[str, torch.Tensor]) -> None:
-        refs = self._declare(args, kwargs)
-        outputs = self.model(*args, **kwargs)
-        made = [tensor for tensor in distinct(trees.tensors(outputs)) if self.values.find(tensor) is None]
-        head, results = self.writer.begin("forward", made)
-        what = opaque(refs, results)
-        self.writer.write(head, "torch.jit.ScriptModule", what, f"the model {SCRIPT}", "", refs)
-        self._finish(outputs)
-
     # Functions.
 
     def observe(
@@ -188,10 +189,23 @@ class Recorder:
     def _observe_script(
         self, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any], call: Callable[[], Any]
     ) -> Any:
+        """Interpret a call of TorchScript; where that is not possible, run it whole and say why."""
         if self._quiet or self.broken is not None:
             return call()
+        path, given = self.scopes.current.path, trees.tensors((args, kwargs))
+        restore, copies = saved(self.model), [tensor.clone() for tensor in given]
+        try:
+            return self._interpreter.call(func, args, kwargs, path)
+        except Uninterpreted as reason:
+            refusal = SCRIPT + str(reason)
         with unobserved():
-            return self._observe(SCRIPT_CALL, args, kwargs, call)
+            restore()
+            for tensor, copy in zip(given, copies):
+                if not torch.equal(tensor, copy):
+                    tensor.copy_(copy)
+            return self._observe(
+                Function("jit", "script", _refusing(refusal), True, "main"), args, kwargs, call
+            )
 
     def _observe(
         self, function: Function, args: Tuple[Any, ...], kwargs: Dict[str, Any], call: Callable[[], Any]
@@ -246,7 +260,7 @@ class Recorder:
         head, made = self.writer.begin(scope.name(plain_name(function.name), main, given), outputs)
         draft = Draft(made, scope.kind)
         description, reason = described(function, draft, arguments, refs)
-        self.writer.write(head, function.spoken, description, reason, caller(), refs)
+        self.writer.write(head, function.spoken, description, reason, self.scopes.where, refs)
         for ref in [ref for ref in made if contains(changed, ref.tensor)]:
             self._through_views(scope, function, ref, outputs)
 
@@ -275,7 +289,7 @@ class Recorder:
         frozen = replace(written, tensor=written.tensor.detach()) if others else written
         for other in others:
             if aliasing.overlap(other, written.tensor):
-                self.values.written(other, Write(frozen, scope.path, caller(), function.spoken))
+                self.values.written(other, Write(frozen, scope.path, self.scopes.where, function.spoken))
             else:
                 self.values.written(other, None)
 
@@ -346,7 +360,7 @@ class Recorder:
         exchanged = trees.replace((args, kwargs), lambda tensor: refs[id(tensor)])
         read = list(refs.values())
         description, reason = described(function, Draft(made, scope.kind), exchanged, read)
-        self.writer.write(head, function.spoken, description, reason, caller(), read)
+        self.writer.write(head, function.spoken, description, reason, self.scopes.where, read)
 
     def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """``nn.Identity`` calls no function; it is recorded here, so that a layer is not missing."""
@@ -363,3 +377,12 @@ class Recorder:
 def _uncounted(tensor: torch.Tensor) -> bool:
     """Whether torch does not count the writes to a tensor (those made in inference mode)."""
     return bool(getattr(tensor, "is_inference", bool)())
+
+
+def _refusing(reason: str) -> Callable[..., None]:
+    """A describer of what cannot be described."""
+
+    def refuse(d: Draft, *_args: Any, **_named: Any) -> None:
+        d.refuse(reason)
+
+    return refuse

@@ -85,6 +85,7 @@ class Scopes:
         self._thread = threading.get_ident()
         self._handles: List[Any] = []
         self.pinned: Any = None
+        self.location = ""
         self.left: Optional[Callable[[nn.Module, Any, Any], None]] = None
         self.failure: Tuple[Any, str] = (None, "")
 
@@ -95,6 +96,11 @@ class Scopes:
             pinned: Scope = self.pinned
             return pinned
         return self._stack[-1][1] if self._stack else ROOT
+
+    @property
+    def where(self) -> str:
+        """File and line of the user's code that is running; of compiled code as it says of itself."""
+        return self.location or caller()
 
     def __enter__(self) -> Scopes:
         self._handles.append(hooks.register_module_forward_pre_hook(self._enter))

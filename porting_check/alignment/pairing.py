@@ -2,7 +2,8 @@
 
 Values are matched, not layers: a matched value cuts both graphs at the same place, and what lies between two cuts
 (:mod:`regions`) is compared, however many operators each side needs for it. Evidence, strongest first: the same numbers
-came out; the same weights went in; the neighbours are matched; the order of execution (a guess, and shown as one).
+came out; the same weights went in; the names agree (where names prove right); the neighbours are matched; the order of
+execution (a guess, and shown as one).
 No match can make a wrong port pass: what lies between the cuts is judged afterwards as a function.
 """
 
@@ -15,15 +16,17 @@ from dataclasses import dataclass, field
 
 from porting_check.alignment.families import family
 from porting_check.alignment.fingerprint import Signature, signature, weight_hash
-from porting_check.alignment.idioms import idioms
+from porting_check.alignment.idioms import idioms, whole
+from porting_check.alignment.marks import by_marks
 from porting_check.neutral.graph import Graph, Step
 
 NEAR = 1e-4
 """Signature distance below which two outputs count as the same numbers."""
 
-WEIGHTS, VALUES, GRAPH, ORDER, MAPPING = (
+WEIGHTS, VALUES, MARKS, GRAPH, ORDER, MAPPING = (
     "same weights",
     "same values",
+    "same name",
     "neighbours",
     "position (a guess)",
     "given mapping",
@@ -71,7 +74,7 @@ def features(graph: Graph) -> dict[int, Features]:
         fed = any(operand.key in graph.fed for operand in step.outputs)
         if step.movement or step.index in parts or not fed:
             continue
-        hashed, size = _weights(graph, step, hashes)
+        hashed, size = _weights(graph, whole(graph, step), hashes)
         name = stands.get(step.index) or (step.node.op_type if step.node else "opaque")
         kind = "activation" if step.index in stands else family(step)
         found[step.index] = Features(step, name, kind, hashed, size, _sketch(graph, step))
@@ -141,6 +144,8 @@ def pair(reference: Graph, candidate: Graph, mapping: Mapping[str, str] | None =
     _by_buckets(left, right, pairing, lambda f: (f.weights, f.family) if f.weights else None, close=True)
     _by_values(left, right, pairing)
     _by_buckets(left, right, pairing, lambda f: (f.weights, f.family) if f.weights else None, close=False)
+    for one, other in by_marks(reference, candidate, left, right, pairing.pairs):
+        pairing.add(one, other, MARKS)
     while _by_neighbours(left, right, pairing) or _by_order(left, right, pairing):
         pass
     return pairing

@@ -86,10 +86,20 @@ def region(
         dropped += given_up
         for cut in given_up or loose:
             del forward[cut.reference]
-    boundary = tuple(c for c in forward.values() if c.reference in used and c.candidate in theirs)
+    boundary = tuple(
+        c
+        for c in forward.values()
+        if (c.reference in used and c.candidate in theirs)
+        or (_fed(reference, candidate, c) and (c.reference in used or c.candidate in theirs))
+    )
     covered = {c.reference for c in boundary}, {c.candidate for c in boundary}
     stray = tuple(sorted(used - covered[0])) + tuple(sorted(theirs - covered[1]))
     return Region(target, boundary, tuple(left), tuple(right), stray, tuple(dropped))
+
+
+def _fed(reference: Graph, candidate: Graph, cut: Cut) -> bool:
+    """Whether a cut is an input of both models: known on both sides, also where only one of them reads it."""
+    return cut.reference not in reference.producer and cut.candidate not in candidate.producer
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,23 @@ def fixed_operands(
     op = nodes(ours).op_type
     for position in range(max(len(ours.inputs), len(theirs.inputs))):
         one, other = suspect.operand(0, ours, position), suspect.operand(1, theirs, position)
+        if op == "LSTM" and position == 3 and one is not None and other is not None:
+            one, other = one_bias(one), one_bias(other)
         if one is not None or other is not None:
             names = ROLES.get(op, ())
             role = names[position] if position < len(names) and names[position] else f"input {position}"
             yield position, role, one, other
+
+
+def one_bias(both: Array) -> Array:
+    """The two biases of an LSTM as their sum and zeros: only the sum counts, and frameworks with one bias differ in which.
+
+    Example:
+        >>> one_bias(np.array([[0.0, 0.0, 3.0, 4.0]]))
+        array([[3., 4., 0., 0.]])
+    """
+    first, second = np.split(both, 2, axis=-1)
+    return np.concatenate([first + second, np.zeros_like(second)], axis=-1)
 
 
 def relation(one: Array | None, other: Array | None) -> tuple[bool, str]:

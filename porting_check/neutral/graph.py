@@ -148,7 +148,8 @@ class Graph:
                 if operand.layout and not operand.key.startswith("parameter:"):
                     layouts.setdefault(operand.key, operand.layout)
         for step in self.steps:
-            known = _output_layout(step, [_node_layout(o, layouts) for o in step.inputs])
+            data = [operand for operand in step.inputs if operand.key in self.fed]
+            known = _output_layout(step, [_node_layout(operand, layouts) for operand in data])
             for operand in step.outputs:
                 if known and operand.key not in layouts and not operand.layout:
                     layouts[operand.key] = known
@@ -180,7 +181,7 @@ def _node_layout(operand: Operand, layouts: Mapping[str, str]) -> str:
 
 
 def _output_layout(step: Step, seen: List[str]) -> str:
-    """The layout of a step's first output, from those of its inputs; "" when it does not follow."""
+    """The layout of a step's first output, from those of the data it reads; "" when it does not follow."""
     node = step.node
     if node is None:
         return ""

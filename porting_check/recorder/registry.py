@@ -14,6 +14,9 @@ from porting_check.neutral.errors import FrameworkMissing
 GROUP = "porting_check.adapters"
 _CACHE: Dict[str, Adapter] = {}
 
+MAKERS = {"onnx": "onnxruntime"}
+"""Packages whose objects are models of a framework that need not be loaded yet."""
+
 
 def installed() -> Dict[str, Callable[[], Any]]:
     """Adapters by framework name, as functions that import the adapter's class; imports nothing itself.
@@ -98,12 +101,13 @@ def _absent(framework: str, missing: str) -> FrameworkMissing:
 
 
 def adapter_for(model: Any) -> Adapter:
-    """The adapter that owns a live model. Only adapters whose framework is loaded already are asked.
+    """The adapter that owns a live model. Only adapters whose framework is loaded already, or runs this type, are asked.
 
     Raises:
         FrameworkMissing: none owns it; the message names the object's type and what is installed.
     """
-    loaded = [name for name in sorted(installed()) if name in sys.modules]
+    runs = MAKERS.get(type(model).__module__.split(".")[0], "")
+    loaded = [name for name in sorted(installed()) if name in sys.modules or name == runs]
     owners = [adapter for adapter in map(load_adapter, loaded) if adapter.owns(model)]
     if len(owners) > 1 and callable(model):
         mentioned = _mentioned(model)
@@ -117,8 +121,9 @@ def adapter_for(model: Any) -> Adapter:
             f"{kind} could belong to {names}; wrap it in that framework's module class to say which"
         )
     raise FrameworkMissing(
-        f"no adapter owns an object of type {kind}. Expected a keras.Model, tf.Module, torch.nn.Module, a function of "
-        f"tensors, a trace or a path. Installed adapters: {', '.join(sorted(installed())) or 'none'}; "
+        f"no adapter owns an object of type {kind}. Expected a keras.Model, tf.Module, torch.nn.Module, "
+        "onnx.ModelProto, a function of tensors, "
+        f"a trace or a path. Installed adapters: {', '.join(sorted(installed())) or 'none'}; "
         f"frameworks loaded: {', '.join(loaded) or 'none'}"
     )
 

@@ -96,7 +96,7 @@ def _side(graph: Graph) -> Side:
 
 def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -> PairResult:
     target = judged.region.target
-    verdict, explanation = verdict_of(judged)
+    verdict, explanation = _verdict(found, judged)
     known = [error for error in (judged.reference_error, judged.candidate_error) if error is not None]
     suspect = Suspect(found.judge, judged)
     return PairResult(
@@ -120,6 +120,21 @@ def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -
         reference_node=_program(found.reference, judged.region.reference),
         candidate_node=_program(found.candidate, judged.region.candidate),
     )
+
+
+def _verdict(found: Examination, judged: Judgement) -> tuple[str, str]:
+    """The verdict of a pair and its explanation; outputs that may not belong together prove no divergence."""
+    verdict, explanation = verdict_of(judged)
+    output = found.outputs.get(judged.region.target.output)
+    if verdict != "divergent" or output is None:
+        return verdict, explanation
+    if output.doubt:
+        return "undecided", f"ambiguous: {output.doubt}; as paired, {explanation}"
+    if output.alike:
+        explanation += (
+            f"; the values of the candidate's output {output.alike!r} are those of {output.reference!r}"
+        )
+    return verdict, explanation
 
 
 def _names(graph: Graph, steps: tuple[int, ...]) -> tuple[str, ...]:
@@ -250,15 +265,19 @@ def _overall(found: Examination, pairs: list[PairResult], lacking: list[NotCompa
             "inconclusive",
             "no comparison was made: the models have no operators between inputs and outputs",
         )
+    doubtful = [
+        found.outputs[output].doubt
+        for output, p in ((j.region.target.output, p) for p, j in zip(pairs, found.judged, strict=False))
+        if output and (found.outputs[output].contradicted or p.explanation.startswith("ambiguous"))
+    ]
+    if doubtful:
+        return (
+            "inconclusive",
+            f"which output is which is ambiguous ({doubtful[0]}): give mapping={{name: name}}",
+        )
     undecided = [p for p in pairs if p.verdict in ("undecided", "not-compared")]
     if undecided:
         return "inconclusive", f"{len(undecided)} of {len(pairs)} pairs could not be decided"
-    if found.guessed_outputs:
-        said = ", ".join(f"{a!r} and {b!r}" for a, b in found.guessed_outputs)
-        return (
-            "inconclusive",
-            f"outputs of different names were paired by position only ({said}): give mapping={{name: name}}",
-        )
     if found.unfed:
         return "inconclusive", "the axes of an input could not be matched: declare layouts"
     if not all(np.isfinite(_recorded(found.reference, p.value)).all() for p in found.reference.trace.outputs):
@@ -337,6 +356,10 @@ def _warnings(found: Examination, pairs: list[PairResult]) -> list[str]:
         if unknown:
             said.append(f"{len(unknown)} records of the {side} are opaque: {', '.join(unknown[:5])}")
     said.extend(_without_effect(found))
+    renamed = [p for p in found.outputs.values() if p.candidate != p.reference and p.how != "declared"]
+    if renamed:
+        shown = ", ".join(f"{p.reference!r} with {p.candidate!r} ({p.how})" for p in renamed[:5])
+        said.append(f"outputs of different names were paired: {shown}")
     guessed = [p for p in pairs if any("guess" in why for why in p.paired_by)]
     if guessed:
         said.append(

@@ -90,7 +90,9 @@ def test_a_layer_that_makes_too_much_and_is_cropped_after_it_is_judged_with_the_
         Node("Slice", ("x", "begins", "ends", "axes"), ("y",)),
     ]
     report = compared(
-        layers(conv1=("conv1", [conv((1, 1, 2, 2))], {"weight": W1, "bias": B1}), relu1=("crop", crop, {}))[:2]
+        layers(conv1=("conv1", [conv((1, 1, 2, 2))], {"weight": W1, "bias": B1}), relu1=("crop", crop, {}))[
+            :2
+        ]
         + layers(conv1=None)
     )
     assert report.verdict == verdict, report.reason

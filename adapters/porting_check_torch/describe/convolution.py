@@ -96,6 +96,24 @@ for _spatial in (1, 2, 3):
     describes(f"conv_transpose{_spatial}d", main=True)(_transposed(_spatial))
 
 
+@describes("_convolution_mode", main=True)
+def convolution_by_word(
+    d: Draft,
+    input: Ref,
+    weight: Ref,
+    bias: Optional[Ref],
+    stride: Any,
+    padding: str,
+    dilation: Any,
+    groups: int,
+) -> None:
+    """The form that tracing gives to ``padding="same"`` and ``"valid"``."""
+    spatial = weight.ndim - 2
+    if spatial not in SPATIAL:
+        d.refuse(f"with a kernel of rank {weight.ndim} is not described")
+    TABLE[f"conv{spatial}d"](d, input, weight, bias, stride, padding, dilation, groups)
+
+
 @describes("convolution", "_convolution", main=True)
 def convolution(
     d: Draft,

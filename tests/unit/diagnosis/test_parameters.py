@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from porting_check.diagnosis.parameters import rearrangements, relation
+from porting_check.diagnosis.parameters import one_bias, rearrangements, relation
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((4, 4, 3, 3)).astype("f4")
@@ -59,3 +59,11 @@ def test_a_wrong_order_of_gates_is_put_right(op, count):
     wrong = np.concatenate([blocks[i] for i in np.roll(np.arange(count), 1)], axis=1)
     fitting = [c for c, _, array in rearrangements(op, wrong) if np.array_equal(array, right)]
     assert fitting == [f"{op.lower()}-gate-order"]
+
+
+def test_the_biases_of_an_lstm_are_compared_by_their_sum():
+    bias = RNG.standard_normal((2, 12)).astype("f4")
+    nothing = np.zeros_like(bias)
+    as_input, as_recurrent = np.hstack([bias, nothing]), np.hstack([nothing, bias])
+    assert relation(one_bias(as_input), one_bias(as_recurrent)) == (True, "identical")
+    assert not relation(one_bias(as_input), one_bias(np.hstack([nothing, bias[::-1]])))[0]

@@ -55,6 +55,17 @@ def test_layouts_follow_through_operators_that_keep_or_permute_them(node, layout
     assert Graph(longer).layouts.get("last:0", "") == layout
 
 
+def test_the_layout_of_a_kernel_says_nothing_about_what_is_made_with_it():
+    from dataclasses import replace
+
+    trace = run_network([FUSED], X, layout="NHWC")
+    record = trace.records[0]
+    kernel, bias = record.parameters
+    declared = replace(record, parameters=(replace(kernel, layout="OIHW", canonical="OIHW"), bias))
+    found = Graph(replace(trace, records=(declared,)))
+    assert found.layouts["conv/_1"] == "NCHW"
+
+
 def test_the_layout_of_an_input_is_what_its_first_reader_declares():
     from dataclasses import replace
 

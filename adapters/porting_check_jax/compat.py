@@ -1,0 +1,207 @@
+"""Everything that the adapter takes from inside JAX (``jax._src``), so that another version is met in one place.
+
+Written for the "stackless" core of JAX (since 0.4.36), in which every ``bind`` asks the current trace; met with
+jax 0.10.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import jax
+import numpy as np
+from jax._src import core, source_info_util
+from jax._src import pjit as _pjit
+
+from porting_check.neutral.errors import RunError
+
+OLDEST = "0.4.36"
+"""The first JAX whose core is stackless."""
+
+Process = Callable[[Any, Sequence[Any], Dict[str, Any]], Any]
+"""Runs a primitive on concrete values: the value it makes, or a list where it makes several."""
+
+
+class Inlined(NamedTuple):
+    """A jitted function that is to run as plain Python: what it returned."""
+
+    outputs: Any
+
+
+class RecordingTrace(core.Trace):  # type: ignore[misc, name-defined, unused-ignore]
+    """A trace whose values are concrete: Python code that looks at a value runs as it does without."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self._process = process
+
+    def stage_value(self, val: Any) -> Any:
+        """Lift a value into the trace; every value is at home in it."""
+        return core.eval_trace.stage_value(val)
+
+    def process_primitive(self, primitive: Any, tracers: Any, params: Dict[str, Any], *_more: Any) -> Any:
+        """Called for every primitive; JAX has made the evaluating trace the current one."""
+        return self._process(primitive, list(tracers), params)
+
+    def process_call(self, call_primitive: Any, f: Any, tracers: Any, params: Any, *_more: Any) -> Any:
+        """Final-style calls run their function here."""
+        with core.set_current_trace(self):
+            return f.call_wrapped(*tracers)
+
+    def process_custom_jvp_call(
+        self, primitive: Any, fun: Any, jvp: Any, tracers: Any, *_more: Any, **_options: Any
+    ) -> Any:
+        """A function with a derivative of its own computes as it is written."""
+        with core.set_current_trace(self):
+            return fun.call_wrapped(*tracers)
+
+    def process_custom_vjp_call(
+        self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, *_more: Any, **_options: Any
+    ) -> Any:
+        """A function with a derivative of its own computes as it is written."""
+        with core.set_current_trace(self):
+            return fun.call_wrapped(*tracers)
+
+    def cur_qdd(self, x: Any) -> Any:
+        """What JAX knows of mutable values."""
+        return x.cur_qdd()
+
+
+def require() -> None:
+    """Say so when this JAX is too old to be recorded.
+
+    Raises:
+        RunError: older than 0.4.36.
+    """
+    if not hasattr(core, "eval_trace") or not hasattr(core, "set_current_trace"):
+        raise RunError(
+            f"JAX {jax.__version__} is too old to be recorded; expected {OLDEST} or newer: update jax"
+        )
+
+
+@contextlib.contextmanager
+def recording(process: Process, inline: Callable[[Any], bool]) -> Iterator[RecordingTrace]:
+    """Let ``process`` run every primitive inside.
+
+    Args:
+        process: called instead of JAX's own evaluation.
+        inline: tells of a jitted function whether it is to run as plain Python.
+
+    Example:
+        >>> names = []
+        >>> def process(primitive, values, params):
+        ...     names.append(primitive.name)
+        ...     return evaluate(primitive, values, params)
+        >>> with recording(process, lambda function: False):
+        ...     _ = jax.numpy.ones(2) + 1
+        >>> names[-1]
+        'add'
+    """
+    require()
+    trace = RecordingTrace(process)
+    original = getattr(_pjit, "_run_python_pjit", None)
+
+    def run(p: Any, args_flat: Any, fun: Any, args: Any, kwargs: Any) -> Any:
+        if current_trace() is not trace or not inline(fun):
+            return original(p, args_flat, fun, args, kwargs)  # type: ignore[misc]
+        outputs = fun(*args, **kwargs)
+        flat, tree = jax.tree_util.tree_flatten(outputs)
+        return outputs, flat, tree, args_flat, p.params["jaxpr"], None, None, []
+
+    if original is not None:
+        _pjit._run_python_pjit = run
+    try:
+        with core.set_current_trace(trace):
+            yield trace
+    finally:
+        if original is not None:
+            _pjit._run_python_pjit = original
+
+
+def current_trace() -> Any:
+    """The trace that a primitive would be bound in now."""
+    return core.trace_ctx.trace
+
+
+@contextlib.contextmanager
+def evaluating() -> Iterator[None]:
+    """Compute inside without being recorded."""
+    with core.set_current_trace(core.eval_trace):
+        yield
+
+
+def evaluate(primitive: Any, values: Sequence[Any], params: Dict[str, Any]) -> Any:
+    """Run a primitive as JAX does when nobody looks."""
+    functions, rest = bind_parameters(primitive, params)
+    with core.set_current_trace(core.eval_trace):
+        return primitive.bind(*functions, *values, **rest)
+
+
+def bind_parameters(primitive: Any, params: Dict[str, Any]) -> Tuple[List[Any], Dict[str, Any]]:
+    """An equation's parameters as ``bind`` wants them (a pair in older versions)."""
+    found = primitive.get_bind_params(params)
+    return (list(found[0]), found[1]) if isinstance(found, tuple) else ([], found)
+
+
+def unmapped(value: Any, trace: Any) -> Tuple[Any, Optional[int]]:
+    """A value inside ``vmap`` as the whole array and the axis that is mapped; itself and None elsewhere."""
+    if type(value).__name__ == "BatchTracer" and isinstance(
+        getattr(value, "batch_dim", None), (int, type(None))
+    ):
+        return value.val, value.batch_dim
+    return value, None
+
+
+def is_tracer(value: Any) -> bool:
+    """Whether a value stands for one that is not known yet."""
+    return isinstance(value, core.Tracer)
+
+
+def parent_trace(trace: Any) -> Any:
+    """The trace around a ``vmap``; None around any other."""
+    return getattr(trace, "parent_trace", None) if type(trace).__name__ == "BatchTrace" else None
+
+
+def is_literal(variable: Any) -> bool:
+    """Whether an equation's operand is a number in the code."""
+    return isinstance(variable, core.Literal)
+
+
+def dtype_of(value: Any) -> np.dtype:
+    """The numpy dtype of a value; that of the bits for random keys."""
+    dtype = core.typeof(value).dtype if hasattr(core, "typeof") else core.get_aval(value).dtype
+    return np.dtype(dtype) if isinstance(dtype, np.dtype) else np.dtype(np.uint32)
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value is an array of random keys, which holds no numbers."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and not isinstance(dtype, (np.dtype, type))
+
+
+def scope_names(stack: Any) -> Tuple[str, ...]:
+    """The ``jax.named_scope`` names in a name stack; transforms (``vmap``, ``jvp``) are left out."""
+    return tuple(str(part.name) for part in getattr(stack, "stack", ()) if type(part).__name__ == "Scope")
+
+
+def current_scope() -> Tuple[str, ...]:
+    """The ``jax.named_scope`` names that Python is inside now."""
+    return scope_names(source_info_util.current_name_stack())
+
+
+def function_home(params: Dict[str, Any]) -> Tuple[str, str]:
+    """File and name of the function that a jit call was made from; empty where JAX does not tell."""
+    closed = params.get("jaxpr") or params.get("call_jaxpr")
+    info = getattr(getattr(closed, "jaxpr", closed), "debug_info", None)
+    text = str(getattr(info, "func_src_info", "") or "")
+    name, _, place = text.partition(" at ")
+    return place.rpartition(":")[0].replace("\\", "/"), name or str(params.get("name", ""))
+
+
+def equation_context(equation: Any) -> Any:
+    """What must hold while an equation is evaluated."""
+    manager = getattr(equation.ctx, "manager", None)
+    return contextlib.nullcontext() if manager is None else manager

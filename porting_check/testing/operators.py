@@ -1,0 +1,43 @@
+"""Which operators an adapter runs, and what it says of those it does not run in every form."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from porting_check.neutral.adapter import Adapter
+
+IMPOSSIBLE = "impossible: "
+"""How the reason of a gap begins that no work on the adapter can close."""
+
+
+@dataclass(frozen=True)
+class Operators:
+    """What the module ``run`` of an adapter's package declares.
+
+    Attributes:
+        supported: names of the operators that are run, in one form at least.
+        gaps: operators of which some case of the standard fails, or which are not run at all, and why.
+        float32_only: operators that have no float64 evaluation in the framework for some floating case, and why.
+    """
+
+    supported: frozenset[str]
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    float32_only: Mapping[str, str] = field(default_factory=dict)
+
+
+def operators_of(adapter: Adapter) -> Operators:
+    """What an adapter declares in its package's module ``run``: ``supported()``, ``GAPS`` and ``FLOAT32_ONLY``.
+
+    The two tables may be left out when they are empty.
+
+    Example:
+        >>> from porting_check.recorder.registry import load_adapter
+        >>> "Conv" in operators_of(load_adapter("torch")).supported
+        True
+    """
+    run = importlib.import_module(type(adapter).__module__.rpartition(".")[0] + ".run")
+    return Operators(
+        frozenset(run.supported()), dict(getattr(run, "GAPS", {})), dict(getattr(run, "FLOAT32_ONLY", {}))
+    )

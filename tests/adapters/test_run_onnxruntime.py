@@ -1,0 +1,138 @@
+"""What ONNX Runtime makes of nodes: the conformance cases of the ONNX standard, types, refusals."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from porting_check_onnxruntime.run import run, supported
+
+from porting_check.neutral.errors import RunError, UnsupportedNode
+from porting_check.neutral.node import EXTENSION, Node
+from tests.adapters import run_cases
+
+TYPES = "no kernel on the CPU for some of the standard's types: "
+NEWER = "an operator of opset 27 or later; ONNX Runtime 1.31 runs opsets up to 26"
+BATCHWISE = "ONNX Runtime has no batch-first recurrent kernels (layout=1)"
+
+GAPS: dict[str, str] = {
+    "Attention": "windows are attributes of opset 27, bfloat16 lacks kernels, and a causal mask beside a past differs",
+    "BitCast": TYPES + "bool",
+    "BitShift": TYPES + "uint16 and signed integers",
+    "Cast": TYPES + "float4e2m1, float8e8m0",
+    "CastLike": TYPES + "float4e2m1, float8e8m0",
+    "CausalConvWithState": NEWER,
+    "Celu": TYPES + "float16, float64",
+    "Compress": TYPES + "bfloat16",
+    "ConvInteger": "its kernel wants zero points for padding",
+    "DFT": "its kernel is off by 1e-4 where other frameworks reach 1e-6",
+    "DequantizeLinear": TYPES + "uint2, int2, float4e2m1",
+    "Dropout": "the ratio was an attribute before opset 12, and one case is in that form",
+    "Einsum": TYPES + "bfloat16",
+    "GRU": BATCHWISE,
+    "LSTM": BATCHWISE,
+    "LinearAttention": NEWER,
+    "Max": TYPES + "int16, uint16",
+    "MaxUnpool": "output_shape with other sizes than the pooling had is read otherwise",
+    "Min": TYPES + "int16, uint16",
+    "Mod": "floating types only with fmod=1",
+    "OneHot": TYPES + "bfloat16",
+    "Pow": TYPES + "unsigned exponents",
+    "QuantizeLinear": TYPES + "uint2, int2, float4e2m1",
+    "RNN": BATCHWISE,
+    "Range": TYPES + "float16, bfloat16",
+    "ReduceMax": "no maximum of an empty set of truth values",
+    "Resize": "a linear resize to one element with align_corners takes the last place, the standard the first",
+    "ReverseSequence": TYPES + "bfloat16",
+    "STFT": "its kernel is off by 1e-5 where others reach 1e-6",
+    "SpaceToDepth": "its mode is an attribute of opset 27",
+    "SwiGLU": NEWER,
+    "TopK": TYPES + "uint64",
+    "Unique": TYPES + "bfloat16",
+}
+"""Operators of which some case fails, and why. One that passes after all turns its test red."""
+
+SINGLE = frozenset(("Conv", "ConvTranspose", "AveragePool", "GlobalAveragePool"))
+"""Operators that ONNX Runtime has in float32 only (measured: NUMERICS, 4.2)."""
+
+
+@pytest.mark.parametrize("op_type", run_cases.by_operator(supported(), GAPS))
+def test_operator_passes_all_cases_of_the_standard(op_type: str) -> None:
+    assert run_cases.cases()[op_type]
+    assert run_cases.failures(run, run_cases.cases()[op_type]) == {}
+
+
+def test_operators_of_inference_are_run() -> None:
+    # deprecated or newer operators may lack cases in the installed onnx, never the other way round
+    assert run_cases.cases().keys() <= supported()
+    assert not supported() & run_cases.NOT_INFERENCE.keys()
+    assert len(run_cases.cases()) - len(GAPS) >= 135
+
+
+def test_what_cannot_be_run_is_refused_with_a_reason() -> None:
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(UnsupportedNode, match=r"'Blur'.*onnxruntime"):
+        run(Node("Blur", ("x",)), [x])
+    with pytest.raises(UnsupportedNode, match=r"'Relu' of domain 'com\.example'"):
+        run(Node("Relu", ("x",), domain="com.example"), [x])
+    with pytest.raises(UnsupportedNode, match="AdaptiveAveragePool"):
+        run(Node("AdaptiveAveragePool", ("x",), ("y",), {"output_size": (1,)}, EXTENSION), [x[None]])
+    with pytest.raises(UnsupportedNode, match="strings"):
+        run(Node("Identity", ("x",)), [np.array(["text"])])
+    with pytest.raises(UnsupportedNode, match="training_mode"):
+        run(Node("Dropout", ("x", "ratio", "mode")), [x, np.float32(0.5), np.array(True)])
+    with pytest.raises(RunError, match=r"onnxruntime could not run MatMul\(\)"):
+        run(Node("MatMul", ("a", "b")), [x, x])
+    lstm = Node("LSTM", ("x", "w", "r"), ("y",), {"hidden_size": 2, "layout": 1})
+    arrays = [np.zeros(shape, np.float32) for shape in ((2, 4, 3), (1, 8, 3), (1, 8, 2))]
+    with pytest.raises(UnsupportedNode, match=r"LSTM.*[Bb]atchwise"):
+        run(lstm, arrays)
+
+
+def test_types_of_less_than_a_byte_go_in_and_out() -> None:
+    for name in ("int4", "uint4", "bfloat16", "float8_e4m3fn"):
+        dtype = np.dtype(getattr(ml_dtypes, name))
+        given = np.array([[0, 1, 2], [3, 4, 5]]).astype(dtype)
+        wide = TensorProto.FLOAT if "float" in name else TensorProto.INT8
+        (opened,) = run(Node("Cast", ("x",), ("y",), {"to": wide}), [given])
+        assert opened.tolist() == [[0, 1, 2], [3, 4, 5]]
+        number = helper.np_dtype_to_tensor_dtype(dtype)
+        (closed,) = run(Node("Cast", ("x",), ("y",), {"to": number}), [opened])
+        assert (closed.dtype, closed.astype(float).tolist()) == (dtype, [[0, 1, 2], [3, 4, 5]])
+
+
+def test_float64_is_float64_or_refused() -> None:
+    refused: set[str] = set()
+    reasons: list[str] = []
+    for op_type, chosen in run_cases.cases().items():
+        if op_type in GAPS or op_type == "BitCast":
+            continue
+        case = next((c for c in chosen if any(run_cases._floating(given) for given in c.inputs)), None)
+        if case is None:
+            continue
+        try:
+            results = run(case.node, case.inputs, float64=True)
+        except UnsupportedNode as error:
+            refused.add(op_type)
+            reasons.append(str(error))
+            continue
+        for result in results:
+            assert result.dtype.kind in "biu" or result.dtype == np.float64, case.name
+    assert refused >= SINGLE
+    assert all("float64" in reason for reason in reasons)
+    assert not refused & {
+        "Add",
+        "MatMul",
+        "Gemm",
+        "BatchNormalization",
+        "MaxPool",
+        "Softmax",
+        "ReduceMean",
+        "Einsum",
+    }
+
+
+def test_float64_casts_do_not_round() -> None:
+    value = np.array([1 + 2.0**-40])
+    assert run(Node("Cast", ("x",), ("y",), {"to": 1}), [value], float64=True)[0][0] == value[0]
