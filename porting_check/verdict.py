@@ -173,7 +173,8 @@ class Judge:
             reason = "NaN or infinity on one side only"
             return Judgement(region, False, float("inf"), order, reason, truth, measured, shapes=shapes)
         gap = self.gap_between(region, truth, other, order, measured)
-        same = gap <= SAME or (gap <= NEARLY and self._rounded(region, other, gap))
+        nearly = gap <= NEARLY or units_apart(measured) <= NEARLY
+        same = gap <= SAME or (nearly and self._rounded(region, other, gap, order))
         notes = () if gap <= SAME else ("parameters differ by rounding to float32 only",)
         return Judgement(
             region, same, gap, order, "", truth, measured, shapes=shapes, notes=notes if same else ()
@@ -194,7 +195,7 @@ class Judge:
             return whole
         return max(whole, units_apart_by_channel(truth, other.transpose(order.back), channel))
 
-    def _rounded(self, region: Region, other: Array, gap: float) -> bool:
+    def _rounded(self, region: Region, other: Array, gap: float, order: Axes) -> bool:
         """Whether rounding the candidate's parameters to float32 explains a gap below float32's resolution.
 
         Parameters that were folded together or took a detour are off by half a unit each. The candidate is evaluated
@@ -214,7 +215,9 @@ class Judge:
         if not operands:
             return False
         shaken = self.counterpart(region, Edits(operands=operands))
-        return gap <= 8 * units_apart(difference(other, shaken))
+        # Measured like the gap itself, so that a quiet channel is held against what rounding does to that channel.
+        back, moved = other.transpose(order.back), difference(other, shaken)
+        return gap <= 8 * self.gap_between(region, back, shaken, order, moved)
 
     def _same_attributes(self, region: Region) -> bool:
         """Whether no operator that occurs on both sides has another constant (epsilon, slope, variant of a function).

@@ -105,7 +105,7 @@ def linen_own(module: Any) -> Dict[str, Any]:
         for name, array in trees.leaves_by_path(tree).items():
             found.setdefault(name, array)
     for item in dataclasses.fields(module):
-        part = getattr(module, item.name, None)
+        part: Any = getattr(module, item.name, None)
         if item.name != "parent" and is_linen(part) and part.scope is not None:
             for name, array in linen_own(part).items():
                 found.setdefault(f"{item.name}/{name}", array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import Any, ContextManager, Iterator, List
 
 import jax
@@ -19,7 +20,7 @@ def x64() -> ContextManager[Any]:
     """
     enable: Any = getattr(jax, "enable_x64", None)
     if enable is None:
-        from jax.experimental import enable_x64 as enable
+        enable = importlib.import_module("jax.experimental").enable_x64
     context: ContextManager[Any] = enable(True)
     return context
 

@@ -50,7 +50,9 @@ def non_max_suppression(call: Call) -> Result:
     limit = max(0, min(call.integer(2, 0), scores.shape[2]))
     free = scores > jnp.asarray(floors[0], scores.dtype) if floors else jnp.ones(scores.shape, dtype=bool)
     overlap = jnp.asarray(call.number(3, 0.0), scores.dtype)
-    by_class = jax.vmap(lambda *of_class: _select(*of_class, overlap, limit), in_axes=(None, 0, 0))
+    by_class = jax.vmap(
+        lambda *args: _select(args[0], args[1], args[2], overlap, limit), in_axes=(None, 0, 0)
+    )
     taken = jax.vmap(by_class)(boxes, scores, free)
     found = taken >= 0
     batch, label, place = jnp.nonzero(found, size=found.size, fill_value=0)

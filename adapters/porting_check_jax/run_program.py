@@ -156,7 +156,7 @@ def _widened(tensor: Optional[jax.Array]) -> Optional[jax.Array]:
 def _listed(result: Result) -> List[Single]:
     """A handler's result as a list."""
     several = isinstance(result, (list, tuple)) and not isinstance(result, Ragged)
-    return list(result) if several else [result]  # type: ignore[list-item,arg-type]
+    return list(result) if several else [result]
 
 
 def _key(node: Node, arrays: Arrays, float64: bool) -> Any:

@@ -45,7 +45,7 @@ def record_names(
     if not any(places):
         scripted = sum(node.name.startswith("/") for node in nodes)
         if scripted:
-            places = [_script_place(node.name) for node in nodes]
+            places = _called_again([_script_place(node.name) for node in nodes], weights)
         elif tensorflow:
             places = _tensorflow_places(nodes)
     named = _named(nodes, weights, places)
@@ -109,6 +109,22 @@ def _script_place(name: str) -> Optional[Place]:
         path.append(part[len(before) + 1 :] if before and part.startswith(before + ".") else part)
         before = part
     return Place(".".join(path), re.sub(r"_\d+$", "", parts[-1]))
+
+
+def _called_again(places: Sequence[Optional[Place]], weights: Sequence[str]) -> List[Optional[Place]]:
+    """A module's second call is ``relu_1`` there: it is ``relu`` if there is one that reads the same weights."""
+    read: Dict[str, Set[str]] = collections.defaultdict(set)
+    for place, weight in zip(places, weights):
+        if place is not None:
+            read[place.path].update([weight] if weight else [])
+    result: List[Optional[Place]] = []
+    for place in places:
+        first = "" if place is None else re.sub(r"_\d+$", "", place.path)
+        again = (
+            place is not None and first != place.path and first in read and read[first] == read[place.path]
+        )
+        result.append(Place(first, place.action) if again and place is not None else place)
+    return result
 
 
 def _tensorflow_places(nodes: Sequence[Any]) -> List[Optional[Place]]:

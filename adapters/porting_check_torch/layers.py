@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -12,6 +14,7 @@ from porting_check_torch.describe import Draft, Ref
 from porting_check_torch.describe.attention import multi_head_attention_forward
 from porting_check_torch.scopes import LIBRARY, Scope, Scopes
 
+_FRAME = re.compile(r'File "([^"]*)", line (\d+)')
 _FORWARD = nn.MultiheadAttention.forward
 
 
@@ -101,14 +104,20 @@ def run_exported(root: Any, args: Sequence[Any], kwargs: Dict[str, Any], scopes:
 
     class Interpreter(torch.fx.Interpreter):
         def run_node(self, n: Any) -> Any:
-            scopes.pinned = _scope(n, held)
+            scopes.pinned, scopes.location = _scope(n, held), _location(n)
             return super().run_node(n)
 
     flat = torch.utils._pytree.tree_flatten((tuple(args), kwargs))[0]
     try:
         return Interpreter(root).run(*flat)
     finally:
-        scopes.pinned = None
+        scopes.pinned, scopes.location = None, ""
+
+
+def _location(node: Any) -> str:
+    """File and line of the code that a node was traced from, as export kept them: ``net.py:42``."""
+    frames = _FRAME.findall(str(node.meta.get("stack_trace") or ""))
+    return f"{os.path.basename(frames[-1][0])}:{frames[-1][1]}" if frames else ""
 
 
 def _scope(node: Any, held: Dict[str, List[int]]) -> Scope:

@@ -57,6 +57,10 @@ class AdapterContract:
         """
         return None
 
+    def modes(self) -> Any:
+        """What of the process must be as before; the environment, unless that tells of the model last run."""
+        return self.adapter().environment()
+
     # Collection --------------------------------------------------------------------------------------------------
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
@@ -98,7 +102,7 @@ class AdapterContract:
         found: dict[str, Any] = {
             "Python's random state": random.getstate(),
             "numpy's random state": _plain(np.random.get_state()),
-            "the environment": adapter.environment(),
+            "the environment": self.modes(),
             "the training mode": tuple(adapter.training(model)),
             "the framework's state": self.state(model),
         }

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,8 +27,11 @@ from porting_check.testing import wellformed
 from porting_check.testing.operators import operators_of
 from porting_check.testing.replay import evaluated, executed
 
-POSITIONS = {"Resize": 32.0, "GridSample": 32.0}
-"""Operators that compute positions in the layer's own type: the limit of their sums says nothing of that error."""
+ALLOWANCE = {
+    **dict.fromkeys(("Resize", "GridSample"), 32.0),  # positions are computed in the layer's own type
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization", "InstanceNormalization"), 8.0),  # variance in one pass
+}
+"""Operators whose kernels may err by more than the limit says, in its units, and why."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class DescribeContract:
         assert not record.opaque, f"{record.id} is not described: {record.reason}; {what}"
         alone = Trace(record.id, trace.environment, record.inputs, record.outputs, (record,), trace.values)
         runs = self._runs(record, trace.values)
-        allowed = self.worst * max(POSITIONS.get(node.op_type, 1.0) for node in record.nodes)
+        allowed = self.worst * max(ALLOWANCE.get(node.op_type, 1.0) for node in record.nodes)
         wide = evaluated(replace(record, nodes=tuple(map(at_float32, record.nodes))), trace.values)
         for port in record.outputs:
             native = trace.values[port.value]
@@ -139,14 +141,14 @@ class DescribeContract:
     def _runs(self, record: Record, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         """The record's nodes by the adapter, in its own type and in float64; what it refuses is left out."""
         runs, adapter = {}, self.adapter()
+        known, used = operators_of(adapter), {node.op_type for node in record.nodes}
         for kind in ("float32", "float64"):
+            if kind == "float64" and used & (known.gaps.keys() | known.float32_only.keys()):
+                continue
             try:
                 runs[kind] = executed(record, values, adapter.run, float64=kind == "float64")
             except UnsupportedNode as error:
-                known = operators_of(adapter)
-                expected = known.gaps if kind == "float32" else {**known.gaps, **known.float32_only}
-                if not {node.op_type for node in record.nodes} & expected.keys():
-                    pytest.fail(f"{record.id}: {error}, but no gap is declared")
+                assert used & known.gaps.keys(), f"{record.id}: {error}, but no gap is declared"
         return runs
 
     def _check_float64(self, found: np.ndarray, truth: np.ndarray, where: str) -> None:

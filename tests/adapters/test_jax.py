@@ -124,6 +124,16 @@ def moved(dtype: str) -> Example:
     return Example(dtype, "narrow", lambda: lambda x: x.reshape(3, 4).T, {"0": x})
 
 
+def broken() -> tuple[Any, Any]:
+    return Breaks(), {"params": {"first": {"kernel": jnp.eye(6), "bias": jnp.ones(6)}}}
+
+
+def drawn(*more: str, scope: str = "") -> dict[str, str]:
+    """The primitives that random numbers are made of."""
+    names = ("random_fold_in", "random_bits", "bitcast_convert_type", *more)
+    return {scope + name: "is not described" for name in names}
+
+
 class TestRecording(AdapterContract):
     framework = "jax"
     lacks = {"in-place": "arrays of JAX are immutable"}  # noqa: RUF012
@@ -139,10 +149,10 @@ class TestRecording(AdapterContract):
             *map(moved, ("bfloat16", "float8_e4m3fn", "float8_e5m2")),
             Example("nested", "nested", lambda: linen(Nested(), x), {"0": x}, outputs=nested),
             Example("svd", "opaque", lambda: lambda x: jnp.linalg.svd(x)[1], {"0": x}, reasons={"svd": ""}),
-            Example("noisy", "random", Noisy, {"0": x}),
+            Example("noisy", "random", Noisy, {"0": x}, reasons=drawn("erf_inv")),
             Example("counting", "stateful", Counting, {"0": x}),
-            Example("dropout", "training", Drops, {"0": x}, reasons={"drop": ""}, deterministic=False),
-            Example("broken", "raises", lambda: linen(Breaks(), x), {"0": x}, fails_in="inner"),
+            Example("dropout", "training", Drops, {"0": x}, reasons=drawn(scope="drop/"), deterministic=False),
+            Example("broken", "raises", broken, {"0": x}, fails_in="inner"),
         ]
 
     def state(self, model):
@@ -163,3 +173,96 @@ class TestRun(RunContract):
     def state(self):
         config = jax.config
         return config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_numpy_dtype_promotion
+
+
+def layer(module: nn.Module, *arrays: np.ndarray) -> Layer:
+    """A linen layer with random variables."""
+    inputs = {str(place): array for place, array in enumerate(arrays)}
+    return Layer(lambda: linen(module, *arrays), inputs, f"{module} on {[a.shape for a in arrays]}")
+
+
+def last(g: Geometry) -> np.ndarray:
+    """Data for a layer, channels last; one more per axis than the window spans."""
+    return noise(g.batch, *(n + 1 for n in g.sizes), g.channels)
+
+
+def convolution(g: Geometry) -> Layer:
+    padding = g.padding.upper() if g.batch == 1 else [(k // 2, (k - 1) // 2) for k in g.kernel]
+    options = {"strides": g.stride, "kernel_dilation": g.dilation, "feature_group_count": g.groups, "use_bias": g.bias}
+    return layer(nn.Conv(g.filters, g.kernel, padding=padding, **options), last(g))
+
+
+def transposed(g: Geometry) -> Layer:
+    options = {"strides": g.stride, "kernel_dilation": g.dilation, "transpose_kernel": g.batch == 1}
+    return layer(nn.ConvTranspose(g.filters, g.kernel, padding=g.padding.upper(), use_bias=g.bias, **options), last(g))
+
+
+def pool(g: Geometry, kind: Callable[..., Any], more: dict[str, Any]) -> Layer:
+    x = last(g)
+    function = lambda x: kind(x, g.kernel, g.stride, g.padding.upper(), **more)  # noqa: E731
+    return Layer(lambda: function, {"0": x}, f"{kind.__name__} {more} {g}")
+
+
+def normalization(g: Geometry, kind: str) -> Layer:
+    options = {"use_scale": g.bias, "epsilon": 1e-4}
+    build = {
+        "BatchNorm": lambda: nn.BatchNorm(use_running_average=True, use_bias=g.batch == 1, **options),
+        "LayerNorm": lambda: nn.LayerNorm(use_bias=g.batch == 1, **options),
+        "GroupNorm": lambda: nn.GroupNorm(g.groups, **options),
+        "InstanceNorm": lambda: nn.InstanceNorm(**options),
+        "RMSNorm": lambda: nn.RMSNorm(**options),
+    }[kind]
+    return layer(build(), noise(*last(g).shape[:-1], 3 * g.channels))
+
+
+def dense(g: Geometry) -> Layer:
+    shape = (g.batch, g.channels) if g.rank == 1 else (g.batch, *g.sizes[:1], g.channels)
+    return layer(nn.Dense(g.filters, use_bias=g.bias), noise(*shape))
+
+
+def recurrent(g: Geometry, cell: Any) -> Layer:
+    return layer(nn.RNN(cell(g.filters), reverse=g.bias, keep_order=True), noise(g.batch, 3, g.channels))
+
+
+def of_equinox(g: Geometry) -> Layer:
+    kind = getattr(equinox.nn, f"Conv{g.rank}d")
+    options = {"stride": g.stride, "dilation": g.dilation, "groups": g.groups, "use_bias": g.bias, "padding": g.rank}
+    build = lambda: jax.vmap(kind(g.channels, g.filters, g.kernel, key=jax.random.key(0), **options))  # noqa: E731
+    return Layer(build, {"0": noise(*g.first)}, f"equinox {kind.__name__} {g}")
+
+
+def of_nnx(g: Geometry) -> Layer:
+    build = lambda: nnx.Conv(g.channels, g.filters, g.kernel, g.stride, padding=g.padding.upper(), rngs=nnx.Rngs(0))  # noqa: E731
+    return Layer(build, {"0": last(g)}, f"nnx Conv {g}")
+
+
+FUNCTIONS = (
+    jax.nn.relu, jax.nn.relu6, jax.nn.elu, jax.nn.selu, jax.nn.celu, jax.nn.gelu, jax.nn.silu, jax.nn.mish, jax.nn.sigmoid,
+    jax.nn.softplus, jax.nn.soft_sign, jax.nn.hard_sigmoid, jax.nn.hard_swish, jax.nn.hard_tanh, jax.nn.leaky_relu, jax.nn.glu,
+    jax.nn.softmax, jax.nn.log_softmax, jax.nn.log_sigmoid, jnp.tanh, jnp.exp, jnp.cumsum, jnp.ravel, jnp.transpose,
+)  # fmt: skip
+
+
+class TestDescribe(DescribeContract):
+    framework = "jax"
+    max_examples = 5
+
+    def layers(self):
+        flat, whole = geometries(groups=(1,)), geometries()
+        pools = {"MaxPool": (nn.max_pool, {}), "AvgPool": (nn.avg_pool, {"count_include_pad": False})}
+        norms = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
+        cells = (nn.LSTMCell, nn.OptimizedLSTMCell, nn.GRUCell, nn.SimpleCell)
+        return {
+            "Conv": whole.map(convolution),
+            "ConvTranspose": flat.map(transposed),
+            **{name: flat.map(lambda g, of=of: pool(g, *of)) for name, of in pools.items()},
+            **{kind: whole.map(lambda g, kind=kind: normalization(g, kind)) for kind in norms},
+            "Dense": flat.map(dense),
+            **{cell.__name__: flat.map(lambda g, cell=cell: recurrent(g, cell)) for cell in cells},
+            "Embed": st.just(layer(nn.Embed(9, 4), np.arange(8).reshape(2, 4))),
+            "equinox": whole.map(of_equinox),
+            "nnx": flat.map(of_nnx),
+            "functions": st.sampled_from(FUNCTIONS).map(
+                lambda f: Layer(lambda: lambda x: f(x), {"0": noise(2, 4, 6)}, f.__name__)
+            ),
+        }

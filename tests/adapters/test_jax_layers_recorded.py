@@ -227,3 +227,23 @@ def test_equinox_batch_norm_inside_vmap():
     trace = checked(run, noise(2, 3, 5, 6))
     record = next(record for record in trace.records if record.operator == "equinox.nn.BatchNorm")
     assert "BatchNormalization" in operators(record)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 5), (3, 2, 5, 5)])
+def test_masks_states_and_indices_inside_vmap(shape):
+    class Net(eqx.Module):
+        attention: eqx.nn.MultiheadAttention
+        cell: eqx.nn.GRUCell
+        table: eqx.nn.Embedding
+
+        def __init__(self) -> None:
+            self.attention = eqx.nn.MultiheadAttention(2, 4, key=KEY)
+            self.cell = eqx.nn.GRUCell(4, 3, key=KEY)
+            self.table = eqx.nn.Embedding(7, 4, key=KEY)
+
+        def __call__(self, x: Any, mask: Any, index: Any) -> Any:
+            return self.cell(self.attention(x, x, x, mask=mask)[0], jnp.zeros(3)), self.table(index)
+
+    mask, index = noise(*shape) > -0.5, np.arange(3, dtype=np.int32)
+    found = kinds(checked(jax.vmap(varied(Net)), noise(3, 5, 4), mask, index))
+    assert {"attention", "cell", "table"} <= set(found), found

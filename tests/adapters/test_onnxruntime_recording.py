@@ -7,7 +7,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from porting_check_onnxruntime.model import VARIABLE, OnnxModel
-from porting_check_onnxruntime.names import Place, _named, _script_place, _tensorflow_places
 
 from porting_check.neutral.errors import InputError, ModelError, UnsupportedNode, WeightsError
 from porting_check.recorder.inputs import probe
@@ -409,45 +408,3 @@ def test_one_node_runs_alone():
         ADAPTER.replay(model, "nowhere", [X])
     with pytest.raises(InputError, match="1 arrays were given"):
         ADAPTER.replay(model, "add", [X])
-
-
-# Names.
-
-
-def test_module_paths_are_read_from_the_names_of_torchscript():
-    assert _script_place("/layer1/layer1.0/conv/Conv_2") == Place("layer1.0.conv", "Conv")
-    assert _script_place("/layers/layers.1/layers.1.0/Relu") == Place("layers.1.0", "Relu")
-    assert _script_place("/Add") == Place("", "Add")
-    assert _script_place("Conv_12") is None
-
-
-def test_layers_are_read_from_the_scopes_of_tensorflow():
-    def places(*names):
-        return _tensorflow_places([NODE("Relu", ["a"], ["b"], name=name) for name in names])
-
-    found = places(
-        "StatefulPartitionedCall/model/conv/Conv2D", "StatefulPartitionedCall/model/conv/Relu__12", "T__3"
-    )
-    assert found == [Place("conv", "Conv2D"), Place("conv", "Relu"), Place("", "T")]
-    assert places("net_1/a_1/mul", "net_1/b_1/add") == [Place("a", "mul"), Place("b", "add")]
-
-
-def test_a_shared_module_has_the_name_twice():
-    nodes = [
-        NODE("Gemm", ["x", "w"], ["a"], name="/fc/Gemm"),
-        NODE("Relu", ["a"], ["b"], name="/act/Relu"),
-        NODE("Gemm", ["b", "w"], ["y"], name="/fc/Gemm_1"),
-    ]
-    x = noise(2, 3)
-    trace = recorded(graph_model(nodes, {"x": x}, ["y"], {"w": noise(3, 3)}), {"x": x})
-    assert [record.id for record in trace.records] == ["fc", "act", "fc#1"]
-
-
-def test_a_module_with_several_nodes_gives_its_name_to_the_one_with_the_weights():
-    nodes = [
-        NODE("Transpose", ["x"], ["t"]),
-        NODE("MatMul", ["t", "w"], ["m"]),
-        NODE("Add", ["m", "b"], ["y"]),
-    ]
-    places = [Place("fc", node.op_type) for node in nodes]
-    assert _named(nodes, ["", "w", "b"], places) == ["fc/Transpose", "fc", "fc/Add"]

@@ -230,7 +230,9 @@ def test_an_older_form_is_told_in_opset_24_and_computes_the_same(case):
 def test_statistics_for_every_place_are_told_as_arithmetic():
     """``spatial=0`` of opset 7, which ONNX Runtime 1.31 itself refuses."""
     mean = noise(3, 4, 6)
-    operands = [Operand(f"x{n}", a.shape, "float32", lambda a=a: a) for n, a in enumerate([X, mean, mean, mean, mean])]
+    operands = [
+        Operand(f"x{n}", a.shape, "float32", lambda a=a: a) for n, a in enumerate([X, mean, mean, mean, mean])
+    ]
     found = describe("BatchNormalization", "", 7, {"spatial": 0}, operands, operands[:1])
     assert [node.op_type for node in found.nodes] == ["Add", "Sqrt", "Sub", "Div", "Mul", "Add"]
 

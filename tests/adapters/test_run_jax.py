@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from porting_check_jax import run_program
+from porting_check_jax.precision import x64
 from porting_check_jax.run import PROGRAMS, run, supported
 
 from porting_check.neutral.errors import RunError, UnsupportedNode
@@ -198,7 +199,7 @@ def test_programs_are_kept_by_shapes_types_and_the_values_that_decide_shapes() -
         assert run(Node("NonZero", ("x",)), [np.array(data)])[0].tolist() == [np.flatnonzero(data).tolist()]
     programs = run_program.Programs(limit=2)
     for size in (1, 2, 3, 1):
-        with jax.enable_x64(True):
+        with x64():
             (result,) = programs.execute(lambda call: call.x + 1, Node("Add", ("x",)), [np.ones(size)], False)
         assert (result.shape, result.dtype) == ((size,), np.float64)
     assert len(programs) == 2

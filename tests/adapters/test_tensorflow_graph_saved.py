@@ -225,7 +225,13 @@ def test_files_that_are_no_graphs_are_refused(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "saved_model.pb").write_bytes(b"nonsense")
     cases = {"missing.pb": "does not exist", "broken.pb": "no TensorFlow graph", "empty.pb": "no operators"}
-    cases.update({"model.tflite": "no TensorFlow graph|no operators", "bad": "could not be loaded", ".": "holds no saved_model.pb"})
+    cases.update(
+        {
+            "model.tflite": "no TensorFlow graph|no operators",
+            "bad": "could not be loaded",
+            ".": "holds no saved_model.pb",
+        }
+    )
     for name, message in cases.items():
         with pytest.raises(ModelError, match=message):
             graph.load(str(tmp_path / name))

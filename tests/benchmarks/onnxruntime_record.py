@@ -46,7 +46,11 @@ class Builder:
     def conv(self, x: str, inputs: int, outputs: int, kernel: int, stride: int = 1) -> str:
         """A convolution and its normalisation."""
         y = self.node(
-            "Conv", x, self.weight(outputs, inputs, kernel, kernel), strides=[stride] * 2, pads=[kernel // 2] * 4
+            "Conv",
+            x,
+            self.weight(outputs, inputs, kernel, kernel),
+            strides=[stride] * 2,
+            pads=[kernel // 2] * 4,
         )
         return self.node("BatchNormalization", y, *(self.weight(outputs) for _ in range(4)))
 
@@ -106,7 +110,9 @@ def main(runs: int = 7) -> None:
     print(f"ResNet50 at 224x224, {len(model.graph.node)} nodes, optimisation disabled, median of {runs}")
     for name, base in zip(medians, ["plain run"] * 2 + ["predict (open and run)"] * 2, strict=True):
         print(f"{name:30s} {medians[name]:7.3f} s   ratio {medians[name] / medians[base]:.2f}")
-    print(f"record beside a plain run alone            ratio {medians['record (open, run, record)'] / medians['plain run']:.2f}")
+    print(
+        f"record beside a plain run alone            ratio {medians['record (open, run, record)'] / medians['plain run']:.2f}"
+    )
 
 
 def adapter_model(proto: onnx.ModelProto) -> object:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from porting_check.neutral.node import Node, chain
-from porting_check.neutral.trace import MemorySink, Port, Record
-from porting_check.neutral.trace import Environment
+from porting_check.neutral.trace import Environment, MemorySink, Port, Record
 from tests.unit.test_examination import report_of
 from tests.unit.traces import run_network
 
@@ -26,7 +25,9 @@ def two_inputs(factor: float | None):
     y = np.maximum(x, 0)
     sink.value("relu:0", y)
     sink.record(
-        Record("relu", 0, "f.relu", (Port("x", "input:x"),), (Port("y", "relu:0"),), (), (Node("Relu", ("x",)),))
+        Record(
+            "relu", 0, "f.relu", (Port("x", "input:x"),), (Port("y", "relu:0"),), (), (Node("Relu", ("x",)),)
+        )
     )
     if factor is not None:
         sink.value("rated:0", y + rate * np.float32(factor))
@@ -51,16 +52,16 @@ def reshape(goal: str) -> Node:
 def dense(rows: bool, shift: float = 0.0):
     """A dense layer over the last axis, as a product of the whole, or of rows between two reshapes."""
     relu = ("relu", [Node("Relu", ("x",), ("y",))], {})
-    bias = BIAS + np.float32(shift)
     if not rows:
         product = list(chain([Node("MatMul", ("x", "weight")), Node("Add", ("x", "bias"))]))
-        return run_network([relu, ("dense", product, {"weight": KERNEL, "bias": bias})], ROWS)
-    gemm = Node("Gemm", ("x", "weight", "bias"), ("y",), {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1})
+        return run_network([relu, ("dense", product, {"weight": KERNEL, "bias": BIAS})], ROWS)
+    gemm = Node("Gemm", ("x", "weight"), ("y",), {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1})
     layers = [
         relu,
         ("there", [reshape("rows")], {"rows": np.array([-1, 5], np.int64)}),
-        ("dense", [gemm], {"weight": np.ascontiguousarray(KERNEL.T), "bias": bias}),
+        ("product", [gemm], {"weight": np.ascontiguousarray(KERNEL.T) + np.float32(shift)}),
         ("back", [reshape("whole")], {"whole": np.array([2, 6, 4], np.int64)}),
+        ("shifted", [Node("Add", ("x", "bias"))], {"bias": BIAS}),
     ]
     return run_network(layers, ROWS)
 
