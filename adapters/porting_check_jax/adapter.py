@@ -13,6 +13,7 @@ from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 from porting_check_jax import models, modules, specs
 from porting_check_jax.calling import predict, repeat
+from porting_check_jax.keras_models import is_keras, keras_inputs
 from porting_check_jax.record import record_model
 from porting_check_jax.replay import replay
 
@@ -43,7 +44,7 @@ class JaxAdapter(Adapter):
 
     def owns(self, model: Any) -> bool:
         """Modules of flax and equinox, pairs with variables or parameters, functions that no class marks as another's."""
-        if modules.is_linen(model) or modules.is_nnx(model) or modules.is_equinox(model):
+        if modules.is_linen(model) or modules.is_nnx(model) or modules.is_equinox(model) or is_keras(model):
             return True
         if isinstance(model, tuple) and len(model) == 2:
             return modules.is_linen(model[0]) or (_callable(model[0]) and not _callable(model[1]))
@@ -66,7 +67,7 @@ class JaxAdapter(Adapter):
 
     def inputs(self, model: Any) -> Tuple[InputSpec, ...]:
         """Required arguments by the signature; layers tell of the first one."""
-        return specs.input_specs(model)
+        return keras_inputs(model) if is_keras(model) else specs.input_specs(model)
 
     def predict(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
         """Run the model as it is, unrecorded; its state stays as it was.

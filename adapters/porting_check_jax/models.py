@@ -164,6 +164,10 @@ def open_subject(model: Any) -> Subject:
     Raises:
         ModelError: a linen module without variables, or nothing that can be called.
     """
+    from porting_check_jax.keras_models import KerasSubject, is_keras  # circular: it builds on Subject
+
+    if is_keras(model):
+        return KerasSubject(model)
     if isinstance(model, tuple) and len(model) == 2:
         return _pair(*model)
     if modules.is_linen(model):

@@ -41,7 +41,7 @@ def environment() -> Environment:
     )
 
 
-_LIBRARIES = ("jax", "jaxlib", "flax", "equinox", "numpy", "ml_dtypes")
+_LIBRARIES = ("jax", "jaxlib", "flax", "equinox", "keras", "numpy", "ml_dtypes")
 _CONFIGURED = (
     "jax_enable_x64",
     "jax_default_matmul_precision",

@@ -60,5 +60,7 @@ SINGLE = (
 """Operators without a kernel for float64."""
 
 FLOAT32_ONLY: Dict[str, str] = dict.fromkeys(SINGLE.split(), "no kernel for float64")
+FLOAT32_ONLY["GlobalLpPool"] = "no kernel for float64"
+FLOAT32_ONLY["Shrink"] = "its results are rounded to float32"
 FLOAT32_ONLY["GroupNormalization"] = "the function that it is made of goes through float32"
 """Operators that are not evaluated in float64, and why."""

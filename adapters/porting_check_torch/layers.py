@@ -115,8 +115,9 @@ def run_exported(root: Any, args: Sequence[Any], kwargs: Dict[str, Any], scopes:
 
 
 def _location(node: Any) -> str:
-    """File and line of the code that a node was traced from, as export kept them: ``net.py:42``."""
-    frames = _FRAME.findall(str(node.meta.get("stack_trace") or ""))
+    """File and line of the user's code that a node was traced from, as export kept them: ``net.py:42``."""
+    every = _FRAME.findall(str(node.meta.get("stack_trace") or ""))
+    frames = [frame for frame in every if "/torch/" not in frame[0].replace(os.sep, "/")] or every
     return f"{os.path.basename(frames[-1][0])}:{frames[-1][1]}" if frames else ""
 
 

@@ -28,7 +28,7 @@ from porting_check.testing.operators import operators_of
 from porting_check.testing.replay import evaluated, executed
 
 ALLOWANCE = {
-    **dict.fromkeys(("Resize", "GridSample"), 32.0),  # positions are computed in the layer's own type
+    **dict.fromkeys(("Resize", "GridSample"), 100.0),  # positions are computed in the layer's own type
     **dict.fromkeys(("LayerNormalization", "GroupNormalization", "InstanceNormalization"), 8.0),  # variance in one pass
 }
 """Operators whose kernels may err by more than the limit says, in its units, and why."""

@@ -48,7 +48,7 @@ def test_linen_layers_are_records_under_their_paths() -> None:
     ]  # fmt: skip
     assert set(trace.parameters()) == set(JaxAdapter().parameters(model))
     assert {"conv/kernel", "norm/scale", "norm/mean", "head/bias"} <= set(trace.parameters())
-    assert by_name(trace, "conv").location.startswith("test_jax_recording.py:")
+    assert by_name(trace, "conv").location.startswith("jax_recording.py:")
 
 
 @pytest.mark.parametrize(

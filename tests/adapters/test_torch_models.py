@@ -64,6 +64,7 @@ def test_exported_program_is_recorded_layer_by_layer(exported, net, arrays):
     assert wanted == ["conv", "bn", "view", "embed", "norm", "block.fc", "rnn"]
     ours, theirs = ({p.value for r in rs for p in r.parameters} for rs in (records, plain))
     assert ours == theirs
+    assert {r.location.partition(":")[0] for r in records if r.location} == {"test_torch_models.py"}
     found, usual = (
         ADAPTER.predict(exported, dict(enumerate_names(arrays))),
         ADAPTER.predict(net, dict(enumerate_names(arrays))),
