@@ -33,7 +33,11 @@ def by_marks(
     """Matches of steps that carry the same name on both sides; none when names are not to be trusted.
 
     Args:
-        reference, candidate: the graphs. left, right: their compute steps. pairs: what is matched so far.
+        reference: its graph.
+        candidate: its graph.
+        left: compute steps of the reference.
+        right: compute steps of the candidate.
+        pairs: what is matched so far.
 
     Example:
         >>> by_marks(torch_graph, onnx_graph, left, right, {0: 0, 3: 3})       # doctest: +SKIP

@@ -186,7 +186,8 @@ def headline(table: Crosstable) -> str:
             who = "the frameworks agree with each other, but not with the float64 evaluation of the standard"
         return f"DIFFER: {len(table.divergent)} of {count}; first at {wording.clean(first.name)} ({first.op}): {who}"
     if table.ok:
-        return f"AGREE: {names} compute all {count} within round-off"
+        every = f"all {count}" if len(table.layers) > 1 else "the layer"
+        return f"AGREE: {names} compute {every} within round-off"
     doubt = sum(not layer.good for layer in table.layers)
     why = (
         f"{doubt} of {count} not computed by all, or not as precisely"

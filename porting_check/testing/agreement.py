@@ -120,7 +120,9 @@ class Panel:
         bounds = limits(node, wide, [None] * len(wide), truths, UNIT["float32"])
         for name, results in self.run(node, inputs).items():
             for result, truth, bound in zip(results, truths, bounds, strict=False):
-                assert ratio(result, truth, bound) <= 1, f"{node} by {name} is not within round-off of the truth"
+                assert ratio(result, truth, bound) <= 1, (
+                    f"{node} by {name} is not within round-off of the truth"
+                )
 
     def check(self) -> None:
         """Something was compared, and what a framework refused is a gap that its adapter declares."""
@@ -318,9 +320,7 @@ class AgreementContract:
         for shape in parameters:
             made = np.abs(noise(4, (4,))[0]) if shape == "variance" else noise(len(inputs), shape)[0]
             inputs.append(made)
-        node = Node(
-            normalization.split(maxsplit=1)[0], tuple("xabcd"[: len(inputs)]), attributes=attributes
-        )
+        node = Node(normalization.split(maxsplit=1)[0], tuple("xabcd"[: len(inputs)]), attributes=attributes)
         panel.in_float64(node, inputs)
         panel.within(node, inputs, 5e-6)
 

@@ -28,15 +28,15 @@ COUNTS = np.random.default_rng(3).integers(1, 9, (3, 4)).astype(np.int32)
 EXACT: dict[str, tuple[Node, list[np.ndarray | None]]] = {
     "slope for all": (Node("PRelu", ("x", "s")), [X, np.array([0.25], np.float32)]),
     "slope by channel": (Node("PRelu", ("x", "s")), [X, np.array([[[0.5]], [[2.0]], [[-1.0]]], np.float32)]),
-    "slope by place": (Node("PRelu", ("x", "s")), [X, np.float32([0.5, 2, -1, 4, 8])]),
-    "slope of integers": (Node("PRelu", ("x", "s")), [COUNTS - 4, np.int32([2, 3, 4, 5])]),
+    "slope by place": (Node("PRelu", ("x", "s")), [X, np.array([0.5, 2, -1, 4, 8], np.float32)]),
+    "slope of integers": (Node("PRelu", ("x", "s")), [COUNTS - 4, np.array([2, 3, 4, 5], np.int32)]),
     "mean of integers": (Node("ReduceMean", ("x", "a")), [COUNTS, np.array([1])]),
     "norm of integers": (Node("ReduceL2", ("x", "a")), [COUNTS, np.array([0])]),
     "log of integers": (Node("ReduceLogSumExp", ("x", "a")), [COUNTS, np.array([0])]),
     "maximum of nothing": (Node("ReduceMax", ("x", "a")), [np.zeros((0, 3), np.int16), np.array([0])]),
     "any of nothing": (Node("ReduceMax", ("x", "a")), [np.zeros((0, 3), bool), np.array([0])]),
-    "scalar": (Node("ReduceSum", ("x",)), [np.float32(3)]),
-    "power of integers": (Node("Pow", ("x", "e")), [COUNTS, np.float32(1.5)]),
+    "scalar": (Node("ReduceSum", ("x",)), [np.array(3, np.float32)]),
+    "power of integers": (Node("Pow", ("x", "e")), [COUNTS, np.array(1.5, np.float32)]),
     "error function of integers": (Node("Erf", ("x",)), [COUNTS - 4]),
     "shrunk integers": (Node("Shrink", ("x",), attributes={"lambd": 2.0, "bias": 1.0}), [COUNTS - 4]),
     "scaled powers of two, up": (
@@ -50,11 +50,11 @@ EXACT: dict[str, tuple[Node, list[np.ndarray | None]]] = {
     ),
     "nearest of integers": (
         Node("Resize", ("x", "", "s"), attributes={"mode": "nearest"}),
-        [COUNTS.astype(np.uint8), None, np.float32([2, 1.5])],
+        [COUNTS.astype(np.uint8), None, np.array([2, 1.5], np.float32)],
     ),
     "linear of integers": (
         Node("Resize", ("x", "", "s"), attributes={"mode": "linear"}),
-        [COUNTS.astype(np.uint8), None, np.float32([2, 2])],
+        [COUNTS.astype(np.uint8), None, np.array([2, 2], np.float32)],
     ),
     "constants": (Node("Constant", (), attributes={"value_floats": (1.5, 2.0)}), []),
     "no regions": (
@@ -113,11 +113,49 @@ NO_PLACE: dict[str, tuple[Node, list[np.ndarray]]] = {
 }
 """Nodes that ask for places that do not exist."""
 
-FUNCTIONS = tuple(
-    (
-        "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
-        "HardSwish Hardmax IsInf IsNaN LeakyRelu Log LogSoftmax Mish Neg Reciprocal Relu Round Selu "
-        "Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
-    ).split()
+FUNCTIONS = (
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Celu",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Hardmax",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "Mish",
+    "Neg",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
 )
 """Functions of one input."""

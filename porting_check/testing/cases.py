@@ -128,8 +128,12 @@ def explicit(node: Node) -> Node:
     if node.domain not in ("", "ai.onnx"):
         return at_float32(node)
     known = onnx.defs.get_schema(node.op_type).attributes.items()
-    reals = {name: attribute(a.default_value) for name, a in known if a.type == onnx.defs.OpSchema.AttrType.FLOAT}
-    given = {name: value for name, value in reals.items() if name not in node.attributes and value is not None}
+    reals = {
+        name: attribute(a.default_value) for name, a in known if a.type == onnx.defs.OpSchema.AttrType.FLOAT
+    }
+    given = {
+        name: value for name, value in reals.items() if name not in node.attributes and value is not None
+    }
     return at_float32(replace(node, attributes={**node.attributes, **given}))
 
 

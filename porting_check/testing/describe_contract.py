@@ -29,7 +29,9 @@ from porting_check.testing.replay import evaluated, executed
 
 ALLOWANCE = {
     **dict.fromkeys(("Resize", "GridSample"), 100.0),  # positions are computed in the layer's own type
-    **dict.fromkeys(("LayerNormalization", "GroupNormalization", "InstanceNormalization"), 8.0),  # variance in one pass
+    **dict.fromkeys(
+        ("LayerNormalization", "GroupNormalization", "InstanceNormalization"), 8.0
+    ),  # variance in one pass
 }
 """Operators whose kernels may err by more than the limit says, in its units, and why."""
 
@@ -102,7 +104,9 @@ class DescribeContract:
             ran.append(self.check(layer))
 
         reproduces()
-        assert any(ran) != (layer_class in self.not_run), "run refused every configuration, or none of a declared gap"
+        assert any(ran) != (layer_class in self.not_run), (
+            "run refused every configuration, or none of a declared gap"
+        )
 
     def check(self, layer: Layer) -> bool:
         """One configuration; returns whether ``run`` could execute all of its nodes."""
@@ -116,7 +120,10 @@ class DescribeContract:
         assert trace.records, f"nothing was recorded: {layer.what}"
         for port in trace.outputs:
             np.testing.assert_array_equal(trace.values[port.value], outputs[port.name])
-        return all([self.check_record(record, trace, layer.what) for record in trace.records])
+        ran = [
+            self.check_record(record, trace, layer.what) for record in trace.records
+        ]  # every one, also after a refusal
+        return all(ran)
 
     def check_record(self, record: Record, trace: Trace, what: str) -> bool:
         """Native output, the adapter's own execution and the truth of one record agree to round-off."""
@@ -133,7 +140,9 @@ class DescribeContract:
             if "float32" in runs:
                 found = runs["float32"][port.name]
                 assert found.dtype == native.dtype, where
-                assert ratio(found, truth, allowed * bound) <= 1, f"run does not do what is described: {where}"
+                assert ratio(found, truth, allowed * bound) <= 1, (
+                    f"run does not do what is described: {where}"
+                )
             if "float64" in runs:
                 self._check_float64(runs["float64"][port.name], wide[port.name], where)
         return "float32" in runs

@@ -206,7 +206,6 @@ class RunContract:
 
     def test_sums_of_small_integers_are_exact(self) -> None:
         """On integers every order of summation gives the same bits, so any difference is a mistake."""
-
         ran, refused = [], []
 
         @settings(
@@ -310,7 +309,11 @@ def probe(op_type: str) -> list[cases.Case]:
     """A function of one input on a grid that no float32 holds: the standard's cases have few values, and round ones."""
     if op_type not in FUNCTIONS:
         return []
-    x = np.linspace(0.01, 0.99, 99) if op_type in ("Acos", "Asin", "Atanh", "Log", "Sqrt") else np.linspace(-4, 4, 81)
+    x = (
+        np.linspace(0.01, 0.99, 99)
+        if op_type in ("Acos", "Asin", "Atanh", "Log", "Sqrt")
+        else np.linspace(-4, 4, 81)
+    )
     return [cases.Case("a fine grid", OPSET, Node(op_type, ("x",)), (x,), {})]
 
 

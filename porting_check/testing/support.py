@@ -17,7 +17,7 @@ from porting_check.testing.operators import IMPOSSIBLE, Operators, operators_of
 
 FRAMEWORKS = ("torch", "tensorflow", "jax", "onnxruntime")
 BEGIN, END = "<!-- support: written by python -m porting_check.testing.support -->", "<!-- /support -->"
-MARKS = {"supported": "✓", "not yet": "not yet", "impossible": "–"}
+MARKS = {"supported": "✓", "not yet": "not yet", "impossible": "✗"}
 
 
 def operators() -> tuple[str, ...]:
@@ -78,7 +78,9 @@ def page(frameworks: Sequence[str] = FRAMEWORKS) -> str:
     known = {name: operators_of(load_adapter(name)) for name in frameworks}
     left = {**NOT_INFERENCE, **NOT_DESCRIBED}
     kinds = sorted(set(left.values()))
-    outside = [f"- {kind}: {', '.join(sorted(n for n, why in left.items() if why == kind))}" for kind in kinds]
+    outside = [
+        f"- {kind}: {', '.join(sorted(n for n, why in left.items() if why == kind))}" for kind in kinds
+    ]
     return "\n".join([table(known), "", "Operators of the standard that no adapter runs:", "", *outside])
 
 

@@ -21,7 +21,7 @@ from porting_check_jax.draft import Draft, Ref
 from porting_check_jax.layers import LayerCall, describer, kind_of
 
 from porting_check.neutral.trace import Record
-from tests.adapters.replay import check_record
+from porting_check.testing.replay import check_record
 
 
 def noise(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:

@@ -13,7 +13,7 @@ from flax import nnx
 from porting_check_jax import JaxAdapter
 
 from porting_check.neutral.trace import MemorySink, Record, Trace
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 
 RNG = np.random.default_rng(5)
 IMAGE = RNG.standard_normal((2, 8, 8, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from porting_check_tensorflow import TensorFlowAdapter
 
 from porting_check.neutral.trace import MemorySink, Record, Trace
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 
 ADAPTER = TensorFlowAdapter()
 

@@ -12,7 +12,7 @@ from porting_check_tensorflow.described import Described, Operand
 from porting_check_tensorflow.operators import describe_operator, plain_attributes
 
 from porting_check.neutral.trace import Port, Record
-from tests.adapters.replay import check_record
+from porting_check.testing.replay import check_record
 
 EXACT = {"rtol": 1e-11, "atol": 1e-12}
 """For operators that TensorFlow ran in float64."""

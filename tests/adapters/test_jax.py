@@ -29,7 +29,9 @@ def randomised(tree: Any) -> Any:
 
     def value(path: Any, leaf: Any) -> Any:
         values = rng.standard_normal(leaf.shape) * 0.5
-        return jnp.asarray(np.abs(values) + 0.5 if "var" in jax.tree_util.keystr(path) else values, leaf.dtype)
+        return jnp.asarray(
+            np.abs(values) + 0.5 if "var" in jax.tree_util.keystr(path) else values, leaf.dtype
+        )
 
     return jax.tree_util.tree_map_with_path(value, tree)
 
@@ -52,7 +54,11 @@ class Network(nn.Module):
 class Mlp(nnx.Module):
     def __init__(self):
         rngs = nnx.Rngs(0)
-        self.fc1, self.norm, self.fc2 = nnx.Linear(6, 8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+        self.fc1, self.norm, self.fc2 = (
+            nnx.Linear(6, 8, rngs=rngs),
+            nnx.LayerNorm(8, rngs=rngs),
+            nnx.Linear(8, 3, rngs=rngs),
+        )
 
     def __call__(self, x):
         return self.fc2(self.norm(nnx.gelu(self.fc1(x))))
@@ -144,14 +150,18 @@ class TestRecording(AdapterContract):
         return [
             Example("linen", "plain", lambda: linen(Network(), image), {"0": image}),
             Example("nnx", "plain", Mlp, {"0": x}, ("fc1", "gelu", "norm", "fc2")),
-            Example("equinox", "plain", lambda: jax.vmap(Equinox()), {"0": x}, ("layers/0", "relu", "layers/1")),
+            Example(
+                "equinox", "plain", lambda: jax.vmap(Equinox()), {"0": x}, ("layers/0", "relu", "layers/1")
+            ),
             Example("twice", "repeated", lambda: linen(Twice(), x), {"0": x}, ("fc", "relu", "fc#1")),
             *map(moved, ("bfloat16", "float8_e4m3fn", "float8_e5m2")),
             Example("nested", "nested", lambda: linen(Nested(), x), {"0": x}, outputs=nested),
             Example("svd", "opaque", lambda: lambda x: jnp.linalg.svd(x)[1], {"0": x}, reasons={"svd": ""}),
             Example("noisy", "random", Noisy, {"0": x}, reasons=drawn("erf_inv")),
             Example("counting", "stateful", Counting, {"0": x}),
-            Example("dropout", "training", Drops, {"0": x}, reasons=drawn(scope="drop/"), deterministic=False),
+            Example(
+                "dropout", "training", Drops, {"0": x}, reasons=drawn(scope="drop/"), deterministic=False
+            ),
             Example("broken", "raises", broken, {"0": x}, fails_in="inner"),
         ]
 
@@ -159,7 +169,12 @@ class TestRecording(AdapterContract):
         held = nnx.state(model) if isinstance(model, nnx.Module) else {}
         leaves = [np.asarray(jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v).tolist()
                   for v in jax.tree_util.tree_leaves(held)]  # fmt: skip
-        return leaves, jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, vars(nnx.Linear)["__call__"]
+        return (
+            leaves,
+            jax.config.jax_enable_x64,
+            jax.config.jax_default_matmul_precision,
+            vars(nnx.Linear)["__call__"],
+        )
 
 
 class TestRun(RunContract):
@@ -188,18 +203,28 @@ def last(g: Geometry) -> np.ndarray:
 
 def convolution(g: Geometry) -> Layer:
     padding = g.padding.upper() if g.batch == 1 else [(k // 2, (k - 1) // 2) for k in g.kernel]
-    options = {"strides": g.stride, "kernel_dilation": g.dilation, "feature_group_count": g.groups, "use_bias": g.bias}
+    options = {
+        "strides": g.stride,
+        "kernel_dilation": g.dilation,
+        "feature_group_count": g.groups,
+        "use_bias": g.bias,
+    }
     return layer(nn.Conv(g.filters, g.kernel, padding=padding, **options), last(g))
 
 
 def transposed(g: Geometry) -> Layer:
     options = {"strides": g.stride, "kernel_dilation": g.dilation, "transpose_kernel": g.batch == 1}
-    return layer(nn.ConvTranspose(g.filters, g.kernel, padding=g.padding.upper(), use_bias=g.bias, **options), last(g))
+    return layer(
+        nn.ConvTranspose(g.filters, g.kernel, padding=g.padding.upper(), use_bias=g.bias, **options), last(g)
+    )
 
 
 def pool(g: Geometry, kind: Callable[..., Any], more: dict[str, Any]) -> Layer:
     x = last(g)
-    function = lambda x: kind(x, g.kernel, g.stride, g.padding.upper(), **more)  # noqa: E731
+
+    def function(x: Any) -> Any:
+        return kind(x, g.kernel, g.stride, g.padding.upper(), **more)
+
     return Layer(lambda: function, {"0": x}, f"{kind.__name__} {more} {g}")
 
 
@@ -226,13 +251,25 @@ def recurrent(g: Geometry, cell: Any) -> Layer:
 
 def of_equinox(g: Geometry) -> Layer:
     kind = getattr(equinox.nn, f"Conv{g.rank}d")
-    options = {"stride": g.stride, "dilation": g.dilation, "groups": g.groups, "use_bias": g.bias, "padding": g.rank}
-    build = lambda: jax.vmap(kind(g.channels, g.filters, g.kernel, key=jax.random.key(0), **options))  # noqa: E731
+    options = {
+        "stride": g.stride,
+        "dilation": g.dilation,
+        "groups": g.groups,
+        "use_bias": g.bias,
+        "padding": g.rank,
+    }
+
+    def build() -> Any:
+        return jax.vmap(kind(g.channels, g.filters, g.kernel, key=jax.random.key(0), **options))
+
     return Layer(build, {"0": noise(*g.first)}, f"equinox {kind.__name__} {g}")
 
 
 def of_nnx(g: Geometry) -> Layer:
-    build = lambda: nnx.Conv(g.channels, g.filters, g.kernel, g.stride, padding=g.padding.upper(), rngs=nnx.Rngs(0))  # noqa: E731
+    def build() -> Any:
+        sizes = g.channels, g.filters, g.kernel, g.stride
+        return nnx.Conv(*sizes, padding=g.padding.upper(), rngs=nnx.Rngs(0))
+
     return Layer(build, {"0": last(g)}, f"nnx Conv {g}")
 
 

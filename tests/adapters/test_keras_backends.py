@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("keras", reason="keras is not installed")
 
 import porting_check as pc
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join([str(ROOT), str(ROOT / "adapters")])

@@ -27,7 +27,12 @@ IMAGE = noise(2, 3, 9, 8)
 
 
 def mlp() -> Any:
-    weights = {"w1": noise(8, 6, seed=1), "b1": noise(8, seed=2), "s": noise(8, seed=3), "w2": noise(8, 3, seed=4)}
+    weights = {
+        "w1": noise(8, 6, seed=1),
+        "b1": noise(8, seed=2),
+        "s": noise(8, seed=3),
+        "w2": noise(8, 3, seed=4),
+    }
     nodes = [
         NODE("Gemm", ["x", "w1", "b1"], ["a"], name="fc1", transB=1),
         NODE("Relu", ["a"], ["b"], name="act"),
@@ -72,7 +77,10 @@ def looped() -> Any:
     ]
     steps = [NODE("Identity", ["c"], ["d"]), NODE("Add", ["v", "v"], ["u"])]
     body = helper.make_graph(steps, "body", given, out)
-    nodes = [NODE("Relu", ["x"], ["a"], name="act"), NODE("Loop", ["n", "", "a"], ["y"], name="loop", body=body)]
+    nodes = [
+        NODE("Relu", ["x"], ["a"], name="act"),
+        NODE("Loop", ["n", "", "a"], ["y"], name="loop", body=body),
+    ]
     return graph_model(nodes, {"x": X}, ["y"], {"n": np.array(2)})
 
 
@@ -219,8 +227,9 @@ def resizable(found: tuple[Node, tuple[int, ...], list[int]]) -> bool:
 
 
 FUNCTIONS = (
-    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Tanh", "Softplus", "Softsign",
-    "Softmax", "LogSoftmax", "Exp", "Erf", "Abs", "Neg", "Flatten", "Identity", "Dropout", "GlobalAveragePool", "GlobalMaxPool",
+    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Mish",
+    "Tanh", "Softplus", "Softsign", "Softmax", "LogSoftmax", "Exp", "Erf", "Abs", "Neg", "Flatten",
+    "Identity", "Dropout", "GlobalAveragePool", "GlobalMaxPool",
 )  # fmt: skip
 
 
@@ -231,7 +240,9 @@ class TestDescribe(DescribeContract):
         flat, whole = geometries(groups=(1,)), geometries()
         norms = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization")
         # batch-first layers are refused, and with clip its kernels do not clip the state before the last activation
-        plain = recurrent_layers().filter(lambda f: not f[0].attributes["layout"] and "clip" not in f[0].attributes)
+        plain = recurrent_layers().filter(
+            lambda f: not f[0].attributes["layout"] and "clip" not in f[0].attributes
+        )
         return {
             "Conv": whole.map(convolution),
             "ConvTranspose": transposed_convolutions().filter(growable).map(transposed),
@@ -241,5 +252,7 @@ class TestDescribe(DescribeContract):
             "Resize": resizes().filter(resizable).map(resized),
             "MatMul": matrix_products().map(product),
             "recurrent": plain.map(recurrent),
-            "functions": st.sampled_from(FUNCTIONS).map(lambda name: alone(Node(name, ()), noise(2, 3, 4, 5))),
+            "functions": st.sampled_from(FUNCTIONS).map(
+                lambda name: alone(Node(name, ()), noise(2, 3, 4, 5))
+            ),
         }

@@ -13,7 +13,7 @@ from porting_check_onnxruntime.model import OnnxModel
 
 from porting_check.neutral.errors import ModelError, WeightsError
 from tests.adapters.onnx_graphs import ADAPTER, graph_model, noise, recorded
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 
 NODE = helper.make_node
 X = noise(2, 3)

@@ -10,8 +10,8 @@ from porting_check_onnxruntime.model import VARIABLE, OnnxModel
 
 from porting_check.neutral.errors import InputError, ModelError, UnsupportedNode, WeightsError
 from porting_check.recorder.inputs import probe
+from porting_check.testing.replay import check_trace
 from tests.adapters.onnx_graphs import ADAPTER, graph_model, noise, recorded
-from tests.adapters.replay import check_trace
 
 NODE = helper.make_node
 X = noise(2, 3, 8, 8)

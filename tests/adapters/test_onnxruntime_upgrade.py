@@ -11,9 +11,9 @@ from porting_check_onnxruntime.describe import describe
 from porting_check_onnxruntime.draft import Operand
 
 from porting_check.neutral.errors import PortingError
-from tests.adapters import run_cases
+from porting_check.testing import cases
+from porting_check.testing.replay import check_record
 from tests.adapters.onnx_graphs import graph_model, noise, recorded
-from tests.adapters.replay import check_record
 
 I64 = np.int64
 X = noise(2, 3, 4, 6)
@@ -262,15 +262,15 @@ EXPLAINED = ("computed from the input", "training mode", "is not described")
 
 
 def _cases():
-    return [name for name in run_cases.cases() if name not in UNTOLD]
+    return [name for name in cases.cases() if name not in UNTOLD]
 
 
 @pytest.mark.parametrize("op_type", _cases())
 def test_the_standards_own_models_are_recorded_and_compute_what_was_recorded(op_type):
     """Each of the standard's cases as a model: recorded, and its nodes evaluated in float64."""
-    models = {case.name: case for case in run_cases.collected()}
+    models = {case.name: case for case in cases.collected()}
     done = 0
-    for case in run_cases.cases()[op_type][:4]:
+    for case in cases.cases()[op_type][:4]:
         if any(
             given is not None and given.dtype.name not in ("float32", "int64", "bool", "int32")
             for given in case.inputs

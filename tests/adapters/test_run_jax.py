@@ -1,4 +1,4 @@
-"""What JAX makes of nodes: the conformance cases of the ONNX standard, types, precision, refusals."""
+"""What JAX makes of nodes beyond the contract of test_jax.py: places, types, kept programs, threads, settings."""
 
 from __future__ import annotations
 
@@ -12,48 +12,13 @@ import numpy as np
 import pytest
 from porting_check_jax import run_program
 from porting_check_jax.precision import x64
-from porting_check_jax.run import PROGRAMS, run, supported
+from porting_check_jax.run import PROGRAMS, run
 
 from porting_check.neutral.errors import RunError, UnsupportedNode
 from porting_check.neutral.node import Node
-from porting_check.numerics.truth import CannotEvaluate, evaluate_node
-from tests.adapters import run_cases
-
-GAPS: dict[str, str] = {}
-"""Operators of which some case fails, and why. One that passes after all turns its test red."""
-
-NO_TRUTH = {
-    "AffineGrid": "onnx.reference computes it in float32",
-    "BitCast": "bits have no float64",
-    "CastLike": "onnx.reference rounds nothing to float8",
-    "DeformConv": "onnx.reference computes weights in float32",
-    "DynamicQuantizeLinear": "onnx.reference divides in float32",
-    "LinearAttention": "onnx.reference computes it in float32",
-    "MelWeightMatrix": "it has no floating data, the type asked for decides",
-}
-"""Operators whose float64 evaluation is not compared with the truth, and why."""
-
-
-@pytest.mark.parametrize("op_type", run_cases.by_operator(supported(), GAPS))
-def test_operator_passes_all_cases_of_the_standard(op_type: str) -> None:
-    assert run_cases.cases()[op_type]
-    assert run_cases.failures(run, run_cases.cases()[op_type]) == {}
-
-
-def test_every_operator_of_inference_is_run() -> None:
-    run_cases.check_coverage(supported())
-    assert len(run_cases.cases()) - len(GAPS) >= 165
-
-
-@pytest.mark.slow
-def test_functions_of_several_nodes_pass_their_cases() -> None:
-    count, failed = run_cases.failures_of_graphs(run, supported())
-    assert count > 300
-    assert failed == {}
 
 
 def test_what_cannot_be_run_is_refused_with_a_reason() -> None:
-    run_cases.check_refusals(run, "jax")
     x = np.ones((3, 2), np.float32)
     for op_type in ("Exp", "Softmax", "Sigmoid", "Gelu", "Det"):
         with pytest.raises(UnsupportedNode, match="input 0 is int32, a floating type is needed"):
@@ -147,35 +112,6 @@ def test_division_by_one_number_rounds_once() -> None:
     np.testing.assert_array_equal(run(Node("Div", ("x", "y")), [x, y])[0], x / y)
     (mean,) = run(Node("Mean", ("x", "x", "y")), [x, x, y])
     np.testing.assert_array_equal(mean, (x + x + y) / np.float32(3))
-
-
-@pytest.mark.parametrize("op_type", sorted(run_cases.cases().keys() - NO_TRUTH.keys()))
-def test_float64_evaluation_is_float64_throughout(op_type: str) -> None:
-    """Two cases of each operator agree with the truth much closer than float32 could."""
-    chosen = [case for case in run_cases.cases()[op_type] if any(map(_single, case.inputs))]
-    for case in chosen[:: max(1, len(chosen) - 1)]:
-        found = run(case.node, case.inputs, float64=True)
-        try:
-            wanted = evaluate_node(case.node, case.inputs)
-        except CannotEvaluate:
-            continue
-        for mine, truth in zip(found, wanted, strict=True):
-            assert mine.dtype.kind in "biu" or "int" in mine.dtype.name or mine.dtype == np.float64, case.name
-            assert mine.shape == truth.shape
-            scale = np.abs(truth.astype(float)[np.isfinite(truth.astype(float))]).max(initial=1e-6)
-            np.testing.assert_allclose(
-                mine.astype(float), truth.astype(float), rtol=0, atol=1e-11 * scale, err_msg=case.name
-            )
-
-
-def _single(given: np.ndarray | None) -> bool:
-    """Whether an input is float32."""
-    return given is not None and given.dtype == np.float32
-
-
-def test_bits_have_no_float64() -> None:
-    with pytest.raises(UnsupportedNode, match="bits of a float32"):
-        run(Node("BitCast", ("x",), attributes={"to": 6}), [np.zeros(2, np.float32)], float64=True)
 
 
 def test_results_are_owned_and_writable() -> None:

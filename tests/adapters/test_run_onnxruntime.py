@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of nodes: the conformance cases of the ONNX standard, types, refusals."""
+"""What ONNX Runtime makes of nodes beyond the contract of test_onnxruntime.py: refusals, narrow types, casts."""
 
 from __future__ import annotations
 
@@ -6,28 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from porting_check_onnxruntime.gaps import GAPS
-from porting_check_onnxruntime.run import run, supported
+from porting_check_onnxruntime.run import run
 
 from porting_check.neutral.errors import RunError, UnsupportedNode
 from porting_check.neutral.node import EXTENSION, Node
-from tests.adapters import run_cases
-
-SINGLE = frozenset(("Conv", "ConvTranspose", "AveragePool", "GlobalAveragePool"))
-"""Operators that ONNX Runtime has in float32 only (measured: NUMERICS, 4.2)."""
-
-
-@pytest.mark.parametrize("op_type", run_cases.by_operator(supported(), GAPS))
-def test_operator_passes_all_cases_of_the_standard(op_type: str) -> None:
-    assert run_cases.cases()[op_type]
-    assert run_cases.failures(run, run_cases.cases()[op_type]) == {}
-
-
-def test_operators_of_inference_are_run() -> None:
-    # deprecated or newer operators may lack cases in the installed onnx, never the other way round
-    assert run_cases.cases().keys() <= supported()
-    assert not supported() & run_cases.NOT_INFERENCE.keys()
-    assert len(run_cases.cases().keys() - GAPS.keys()) >= 135
 
 
 def test_what_cannot_be_run_is_refused_with_a_reason() -> None:
@@ -60,37 +42,6 @@ def test_types_of_less_than_a_byte_go_in_and_out() -> None:
         number = helper.np_dtype_to_tensor_dtype(dtype)
         (closed,) = run(Node("Cast", ("x",), ("y",), {"to": number}), [opened])
         assert (closed.dtype, closed.astype(float).tolist()) == (dtype, [[0, 1, 2], [3, 4, 5]])
-
-
-def test_float64_is_float64_or_refused() -> None:
-    refused: set[str] = set()
-    reasons: list[str] = []
-    for op_type, chosen in run_cases.cases().items():
-        if op_type in GAPS or op_type == "BitCast":
-            continue
-        case = next((c for c in chosen if any(run_cases._floating(given) for given in c.inputs)), None)
-        if case is None:
-            continue
-        try:
-            results = run(case.node, case.inputs, float64=True)
-        except UnsupportedNode as error:
-            refused.add(op_type)
-            reasons.append(str(error))
-            continue
-        for result in results:
-            assert result.dtype.kind in "biu" or result.dtype == np.float64, case.name
-    assert refused >= SINGLE
-    assert all("float64" in reason for reason in reasons)
-    assert not refused & {
-        "Add",
-        "MatMul",
-        "Gemm",
-        "BatchNormalization",
-        "MaxPool",
-        "Softmax",
-        "ReduceMean",
-        "Einsum",
-    }
 
 
 def test_float64_casts_do_not_round() -> None:

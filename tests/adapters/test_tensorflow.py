@@ -135,10 +135,20 @@ class TestRecording(AdapterContract):
             Example("mlp", "plain", mlp(), {"0": x}, ("fc1", "norm", "fc2")),
             Example("network", "plain", network(), {"0": noise(2, 15, 16, 3)}),
             Example("twice", "repeated", twice(), {"0": x}, ("fc", "relu", "fc#1")),
-            Example("variable", "in-place", Variable, {"0": x}, reasons={"add/ReadVariableOp": "itself changed"}),
+            Example(
+                "variable", "in-place", Variable, {"0": x}, reasons={"add/ReadVariableOp": "itself changed"}
+            ),
             *map(moved, ("bfloat16", "float8_e4m3fn", "float8_e5m2")),
-            Example("nested", "nested", functional(nested), {"0": x}, outputs=("logits", "deep/0", "deep/1/soft")),
-            Example("bessel", "opaque", built(lambda: Bessel(name="bessel")), {"0": x}, reasons={"bessel/BesselJ0": ""}),
+            Example(
+                "nested", "nested", functional(nested), {"0": x}, outputs=("logits", "deep/0", "deep/1/soft")
+            ),
+            Example(
+                "bessel",
+                "opaque",
+                built(lambda: Bessel(name="bessel")),
+                {"0": x},
+                reasons={"bessel/BesselJ0": ""},
+            ),
             Example("noise", "random", built(Noise), {"0": x}),
             Example("counting", "stateful", built(Counting), {"0": x}),
             Example("broken", "raises", broken, {"0": x}, fails_in="inner"),
@@ -200,7 +210,9 @@ def convolution(g: Geometry, name: str, **more: Any) -> Layer:
         options |= {"dilation_rate": g.dilation[0]} if "dilation_rate" in options else {}
     if name == "Conv":
         options["groups"] = g.groups
-    kind = getattr(layers, f"{name.removesuffix('Transpose')}{g.rank}D{'Transpose' * name.endswith('Transpose')}")
+    kind = getattr(
+        layers, f"{name.removesuffix('Transpose')}{g.rank}D{'Transpose' * name.endswith('Transpose')}"
+    )
     given = (kernel,) if depthwise else (g.filters, kernel)
     sizes = [max(g.dilation[0], d) * (k - 1) + 1 + n for d, k, n in zip(g.dilation, kernel, g.sizes)]
     return layer(lambda: kind(*given, **options), noise(g.batch, *sizes, g.channels), what=f"{name} {g}")
@@ -215,7 +227,9 @@ def pool(g: Geometry, kind: str) -> Layer:
 
 def normalization(g: Geometry, kind: str) -> Layer:
     build = {
-        "BatchNormalization": lambda: layers.BatchNormalization(epsilon=1e-3, center=g.bias, scale=g.batch == 1),
+        "BatchNormalization": lambda: layers.BatchNormalization(
+            epsilon=1e-3, center=g.bias, scale=g.batch == 1
+        ),
         "LayerNormalization": lambda: layers.LayerNormalization(epsilon=1e-4, center=g.bias),
         "GroupNormalization": lambda: layers.GroupNormalization(g.groups, epsilon=1e-4, scale=g.bias),
         "RMSNormalization": lambda: layers.RMSNormalization(epsilon=1e-6),
@@ -227,7 +241,9 @@ def normalization(g: Geometry, kind: str) -> Layer:
 def dense(g: Geometry) -> Layer:
     shape = (g.batch, g.channels) if g.rank == 1 else (g.batch, *g.sizes[:1], g.channels)
     word = ("relu", "softmax", None)[g.kernel[0] % 3]
-    return layer(lambda: layers.Dense(g.filters, word, use_bias=g.bias), noise(*shape), what=f"Dense {word} {g}")
+    return layer(
+        lambda: layers.Dense(g.filters, word, use_bias=g.bias), noise(*shape), what=f"Dense {word} {g}"
+    )
 
 
 def recurrent(g: Geometry, kind: str) -> Layer:
@@ -245,7 +261,9 @@ def recurrent(g: Geometry, kind: str) -> Layer:
 def enlarged(g: Geometry, interpolation: str) -> Layer:
     if g.rank != 2:
         kind = getattr(layers, f"UpSampling{g.rank}D")
-        return layer(lambda: kind(g.stride if g.rank > 1 else g.stride[0]), noise(*g.last), what=f"UpSampling {g}")
+        return layer(
+            lambda: kind(g.stride if g.rank > 1 else g.stride[0]), noise(*g.last), what=f"UpSampling {g}"
+        )
     build = lambda: layers.UpSampling2D(g.stride, interpolation=interpolation)  # noqa: E731
     return layer(build, noise(*g.last), what=f"UpSampling2D {interpolation} {g}")
 
@@ -279,7 +297,13 @@ class TestDescribe(DescribeContract):
         simple = geometries(groups=(1,), stride_or_dilation=True)
         grouped = geometries(groups=(1, 2), stride_or_dilation=True)
         plane = geometries(ranks=(1, 2), groups=(1, 2), stride_or_dilation=True)
-        norms = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
+        norms = (
+            "BatchNormalization",
+            "LayerNormalization",
+            "GroupNormalization",
+            "RMSNormalization",
+            "UnitNormalization",
+        )
         return {
             "Conv": grouped.map(lambda g: convolution(g, "Conv")),
             "ConvTranspose": simple.map(lambda g: convolution(g, "ConvTranspose")),
@@ -291,7 +315,9 @@ class TestDescribe(DescribeContract):
             "Dense": simple.map(dense),
             **{k: grouped.map(lambda g, k=k: recurrent(g, k)) for k in ("LSTM", "GRU", "SimpleRNN")},
             "UpSampling": st.builds(enlarged, simple, st.sampled_from(("nearest", "bilinear"))),
-            "Embedding": st.just(layer(lambda: layers.Embedding(9, 4), np.arange(8, dtype=np.int32).reshape(2, 4))),
+            "Embedding": st.just(
+                layer(lambda: layers.Embedding(9, 4), np.arange(8, dtype=np.int32).reshape(2, 4))
+            ),
             "the others": st.sampled_from(sorted(OTHERS)).map(
                 lambda name: layer(OTHERS[name], noise(2, 4, 6, 3), what=name)
             ),

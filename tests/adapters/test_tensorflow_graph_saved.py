@@ -13,7 +13,7 @@ from porting_check_tensorflow import graph
 
 from porting_check.neutral.errors import ModelError, WeightsError
 from porting_check.neutral.trace import MemorySink
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.tensorflow_graphs import by_name, noise, recorded
 
 v1 = tf.compat.v1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.tensorflow_keras import ADAPTER, noise, randomise, trace_of
 
 tf_keras = pytest.importorskip("tf_keras")

@@ -14,7 +14,7 @@ from keras import layers
 from porting_check_tensorflow.describe_activations import FUNCTIONS
 from porting_check_tensorflow.describe_dense import plain_equation
 
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.tensorflow_keras import check_layer, noise, randomise, trace_of
 
 few = settings(max_examples=10, deadline=None)

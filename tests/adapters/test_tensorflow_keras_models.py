@@ -14,7 +14,7 @@ from keras import layers, ops
 from porting_check.neutral.adapter import InputSpec
 from porting_check.neutral.errors import InputError, RecordingError, RunError, UnsupportedNode, WeightsError
 from porting_check.neutral.trace import MemorySink
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.tensorflow_keras import ADAPTER, noise, randomise, trace_of
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.tensorflow_keras import check_layer, noise, randomise, trace_of
 
 few = settings(max_examples=10, deadline=None)

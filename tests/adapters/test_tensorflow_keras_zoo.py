@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from porting_check.neutral.node import Node
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.tensorflow_keras import ADAPTER, noise, randomise, trace_of
 
 

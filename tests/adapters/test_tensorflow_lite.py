@@ -15,7 +15,7 @@ import porting_check as pc  # noqa: E402
 from porting_check.neutral.errors import FrameworkMissing, InputError, ModelError, WeightsError  # noqa: E402
 from porting_check.neutral.trace import MemorySink  # noqa: E402
 from porting_check.recorder.session import record_model  # noqa: E402
-from tests.adapters.replay import check_trace  # noqa: E402
+from porting_check.testing.replay import check_trace  # noqa: E402
 
 ADAPTER = TensorFlowAdapter()
 L = keras.layers

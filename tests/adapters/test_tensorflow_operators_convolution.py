@@ -11,7 +11,7 @@ from porting_check_tensorflow.described import Described, Operand
 from porting_check_tensorflow.operators import describe_operator
 from tensorflow.python.eager import context, execute
 
-from tests.adapters.replay import check_record
+from porting_check.testing.replay import check_record
 from tests.adapters.tensorflow_operators import ROUNDED, as_record, check, describe, operand
 
 few = settings(max_examples=20, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from porting_check_tensorflow.operators import PASS_THROUGH
 
-from tests.adapters.replay import evaluated
+from porting_check.testing.replay import evaluated
 from tests.adapters.tensorflow_operators import as_record, check, describe
 
 few = settings(max_examples=15, deadline=None)

@@ -12,7 +12,7 @@ from porting_check_tensorflow import callbacks
 from porting_check_tensorflow.described import Described
 from porting_check_tensorflow.operators import describe_operator
 
-from tests.adapters.replay import check_record
+from porting_check.testing.replay import check_record
 from tests.adapters.tensorflow_operators import as_record, check, describe, operand
 
 few = settings(max_examples=25, deadline=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import ml_dtypes
 import numpy as np
 import torch
@@ -90,7 +89,11 @@ def mlp():
 
 
 def network():
-    return randomise(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), Residual(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2)))
+    return randomise(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2), Residual(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2)
+        )
+    )
 
 
 def broken():
@@ -116,13 +119,29 @@ class TestRecording(AdapterContract):
             Example("network", "plain", network, {"0": noise(2, 3, 15, 16)}),
             Example("twice", "repeated", lambda: randomise(Twice()), {"0": x}, ("fc", "relu", "fc#1")),
             Example("residual", "in-place", lambda: randomise(Residual()), {"0": noise(2, 4, 5, 6)}),
-            Example("gets written to", "in-place", lambda: lambda x: x.mul_(2).add_(1), {"0": x}, ("mul", "add")),
+            Example(
+                "gets written to", "in-place", lambda: lambda x: x.mul_(2).add_(1), {"0": x}, ("mul", "add")
+            ),
             *map(moved, ("bfloat16", "float8_e4m3fn", "float8_e5m2")),
-            Example("nested", "nested", lambda: randomise(Nested()), {"0": x}, outputs=("logits", "deep/0", "deep/1/sum")),
-            Example("bessel", "opaque", lambda: randomise(Spectrum()), {"0": x}, reasons={"bessel_j0": "is not described"}),
+            Example(
+                "nested",
+                "nested",
+                lambda: randomise(Nested()),
+                {"0": x},
+                outputs=("logits", "deep/0", "deep/1/sum"),
+            ),
+            Example(
+                "bessel",
+                "opaque",
+                lambda: randomise(Spectrum()),
+                {"0": x},
+                reasons={"bessel_j0": "is not described"},
+            ),
             Example("noisy", "random", lambda: randomise(Noisy()), {"0": x}, reasons={"randn": "random"}),
             Example("counting", "stateful", Counting, {"0": x}),
-            Example("dropout", "training", dropout, {"0": x}, reasons={"1": "training mode"}, deterministic=False),
+            Example(
+                "dropout", "training", dropout, {"0": x}, reasons={"1": "training mode"}, deterministic=False
+            ),
             Example("broken", "raises", broken, {"0": x}, fails_in="inner"),
         ]
 
@@ -152,7 +171,9 @@ def convolution(g: Geometry, transposed: bool = False) -> Layer:
     else:
         options["padding"] = tuple(min(2, k // 2) for k in g.kernel)
     kind = getattr(nn, name)
-    return layer(lambda: kind(g.channels, g.filters, g.kernel, **options), noise(*g.first), what=f"{name} {g}")
+    return layer(
+        lambda: kind(g.channels, g.filters, g.kernel, **options), noise(*g.first), what=f"{name} {g}"
+    )
 
 
 def layer(build, *arrays, what="") -> Layer:
@@ -169,7 +190,9 @@ def pool(g: Geometry, kind: str, ceil: bool) -> Layer:
         options["count_include_pad"] = g.bias
     name = f"{kind}Pool{g.rank}d"
     sizes = [n + 2 for n in g.sizes]
-    return layer(lambda: getattr(nn, name)(g.kernel, **options), noise(g.batch, g.channels, *sizes), what=f"{name} {g}")
+    return layer(
+        lambda: getattr(nn, name)(g.kernel, **options), noise(g.batch, g.channels, *sizes), what=f"{name} {g}"
+    )
 
 
 def normalization(g: Geometry, kind: str) -> Layer:
@@ -222,11 +245,16 @@ class TestDescribe(DescribeContract):
             "ConvTranspose": whole.map(lambda g: convolution(g, True)),
             "MaxPool": st.builds(pool, flat, st.just("Max"), st.booleans()),
             "AvgPool": st.builds(pool, flat, st.just("Avg"), st.booleans()),
-            **{k: whole.map(lambda g, k=k: normalization(g, k)) for k in ("BatchNorm", "InstanceNorm", "GroupNorm")},
+            **{
+                k: whole.map(lambda g, k=k: normalization(g, k))
+                for k in ("BatchNorm", "InstanceNorm", "GroupNorm")
+            },
             **{k: whole.map(lambda g, k=k: normalization(g, k)) for k in ("LayerNorm", "RMSNorm")},
             "Linear": whole.map(dense),
             **{k: whole.map(lambda g, k=k: recurrent(g, k)) for k in ("LSTM", "GRU", "RNN")},
             "Upsample": st.builds(resize, flat, st.sampled_from(("linear", "nearest")), st.booleans()),
             "Embedding": st.just(layer(lambda: nn.Embedding(9, 4), whole_numbers(2, 5, low=0, high=9))),
-            "the others": st.sampled_from(ACTIVATIONS).map(lambda a: layer(lambda: a, noise(2, 3, 5, 6), what=str(a))),
+            "the others": st.sampled_from(ACTIVATIONS).map(
+                lambda a: layer(lambda: a, noise(2, 3, 5, 6), what=str(a))
+            ),
         }

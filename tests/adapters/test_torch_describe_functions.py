@@ -123,7 +123,7 @@ def test_function_on_the_unit_interval(function):
 def test_functions_near_zero_keep_relative_accuracy(function, scale):
     x = (np.linspace(0.1, 1, 17) * scale).astype(np.float32)
     record = trace_of(function, x).records[0]
-    from tests.adapters.replay import evaluated
+    from porting_check.testing.replay import evaluated
 
     found = evaluated(record, {"input:0": x})["y"]
     exact = getattr(np, function.__name__)(x.astype(np.float64))

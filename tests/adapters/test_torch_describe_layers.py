@@ -359,7 +359,7 @@ def test_multi_head_attention_of_a_subclass_is_described_by_what_it_calls():
 def test_transformer_encoder_layer():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
     trace = trace_of(randomise(nn.Sequential(layer)), noise(2, 5, 8))
-    from tests.adapters.replay import check_trace
+    from porting_check.testing.replay import check_trace
 
     assert check_trace(trace, atol=2e-6) == []
     names = [record.id for record in trace.records]

@@ -15,7 +15,7 @@ from torch import nn
 
 from porting_check.neutral.errors import ModelError, RunError, UnsupportedNode, WeightsError
 from porting_check.neutral.node import Node
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.torch_recording import ADAPTER, check, noise, randomise, trace_of, whole
 
 

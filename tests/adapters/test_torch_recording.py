@@ -18,7 +18,7 @@ from torch import nn
 
 from porting_check.neutral.errors import InputError, RecordingError, RunError
 from porting_check.neutral.trace import MemorySink
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 from tests.adapters.torch_recording import ADAPTER, check, noise, randomise, trace_of, whole
 
 

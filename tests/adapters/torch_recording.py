@@ -9,7 +9,7 @@ import torch
 from porting_check_torch import TorchAdapter
 
 from porting_check.neutral.trace import MemorySink, Record, Trace
-from tests.adapters.replay import check_trace
+from porting_check.testing.replay import check_trace
 
 ADAPTER = TorchAdapter()
 

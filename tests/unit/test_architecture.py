@@ -16,6 +16,7 @@ RANK = {
     "neutral": 0,
     "recorder": 1,
     "numerics": 2,
+    "testing": 2,
     "alignment": 3,
     "verdict": 4,
     "examination": 4,
@@ -61,6 +62,8 @@ def violations(path: Path, module: str) -> list[str]:
             found.append(f"{module} imports {name}")
         if root == "porting_check" and own in RANK and RANK.get(part(name), -1) > RANK[own]:
             found.append(f"{module} imports {name}, which stands to its left")
+        if part(name) == "testing" and own != "testing" and root == "porting_check":
+            found.append(f"{module} imports {name}, which is for tests of adapters only")
     return found
 
 
@@ -80,6 +83,9 @@ def test_the_check_can_fail(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("import torch\nfrom porting_check.report import result\nimport porting_check_torch\n")
     assert len(violations(bad, "porting_check.neutral.bad")) >= 3
+    bad.write_text("from porting_check.testing import cases\n")
+    assert violations(bad, "porting_check.comparison")
+    assert violations(bad, "porting_check.testing.bad") == []
 
 
 @pytest.mark.parametrize("folder", ["porting_check/neutral", "porting_check/recorder", "adapters"])
