@@ -52,7 +52,8 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_package_its_adapters_and_the_demo(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if "dist-info" not in name}
-    assert tops == {"porting_check", "porting_check_torch", "porting_check_tensorflow"}
+    adapters = {f"porting_check_{name}" for name in ("torch", "tensorflow", "jax", "onnxruntime")}
+    assert tops == {"porting_check", *adapters}
     assert "porting_check/py.typed" in names
     assert "porting_check/fixtures/mtcnn/build_torch.py" in names
     assert any(name.endswith("report.html.j2") for name in names)
