@@ -360,7 +360,12 @@ class AgreementContract:
 
 
 def _pool(op_type: str, found: dict[str, Any], ceil: bool, include: bool) -> Node:
-    """A pooling node of drawn attributes; no window lies in the padding alone, where nothing is defined."""
+    """A pooling node of drawn attributes; no window lies in the padding alone, where nothing is defined.
+
+    ``auto_pad`` comes without dilation: the standard's formula for it does not have one, and ONNX Runtime gives another size.
+    """
+    if "auto_pad" in found:
+        found["dilations"] = (1,) * len(found["kernel_shape"])
     if "pads" in found and op_type != "LpPool":
         kernels = 2 * found["kernel_shape"]
         found["pads"] = tuple(min(pad, k - 1) for pad, k in zip(found["pads"], kernels, strict=True))

@@ -44,7 +44,12 @@ REFUSALS: dict[str, tuple[type[PortingError], str, Node, list[np.ndarray]]] = {
         [X, X],
     ),
     "an input too few": (PortingError, "MatMul.*input", Node("MatMul", ("a",)), [X]),
-    "an output too many": (UnsupportedNode, "Relu.*output", Node("Relu", ("x",), ("y", "z")), [X]),
+    "an output too many": (
+        UnsupportedNode,
+        "Relu.*output|output.*Relu",
+        Node("Relu", ("x",), ("y", "z")),
+        [X],
+    ),
     "training": (
         UnsupportedNode,
         "training_mode",

@@ -1,6 +1,7 @@
 """The case networks in Keras, PyTorch, flax and ONNX: every ordered pair is faithful, every planted mistake is located.
 
 Each network is recorded once in each framework, on the same inputs in that framework's layout; the recordings are compared.
+A network is a class here, so that its tests run in a row, in whatever order, and its recordings are let go after them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _loading():
 
 
 loading = _loading()
-NETWORKS = [(case, network) for case in loading.cases(FIXTURES) for network in case.networks]
+NETWORKS = {network.name: (case, network) for case in loading.cases(FIXTURES) for network in case.networks}
 
 
 class Recorded:
@@ -80,40 +81,6 @@ def _in_layout(array, spec, framework):
     return np.ascontiguousarray(convert(array, Layout(spec.layout), Layout(spec.candidate_layout)))
 
 
-@pytest.fixture(scope="module")
-def recorded(request, fetched):
-    case, network = request.param
-    lacking = loading.unmet(case)
-    if lacking and fetched(case.name):
-        lacking = loading.unmet(case)
-    modules = [name for names in FRAMEWORKS.values() for name in names]
-    lacking = [*lacking, *(name for name in modules if importlib.util.find_spec(name) is None)]
-    if lacking:
-        pytest.skip(f"{network.name} needs {', '.join(lacking)}")
-    return Recorded(case, network)
-
-
-def _comparisons():
-    """All of one network's comparisons before the next network's, so that its recordings are made once and then let go."""
-    for entry in NETWORKS:
-        network = entry[1]
-        for reference, candidate in itertools.permutations(FRAMEWORKS, 2):
-            yield pytest.param(
-                entry, reference, candidate, None, id=f"{network.name}-{reference}-{candidate}"
-            )
-        for mistake in network.mistakes:
-            name = f"{mistake.kind}-{mistake.candidate.split(':')[1]}"
-            for reference in FRAMEWORKS:
-                if reference != mistake.framework:
-                    yield pytest.param(
-                        entry,
-                        reference,
-                        mistake.framework,
-                        mistake,
-                        id=f"{name}-{reference}-{mistake.framework}",
-                    )
-
-
 def _wrong(report):
     return [
         (p.reference, p.candidate, p.verdict, p.explanation)
@@ -122,23 +89,90 @@ def _wrong(report):
     ]
 
 
-@pytest.mark.parametrize(
-    ("recorded", "reference", "candidate", "mistake"), _comparisons(), indirect=["recorded"]
-)
-def test_every_ordered_pair_is_faithful_and_every_planted_mistake_is_located(
-    recorded, reference, candidate, mistake
-):
-    theirs = recorded.trace(candidate) if mistake is None else recorded.mistaken(mistake)
-    report = pc.compare(recorded.trace(reference), theirs)
-    if mistake is None:
+def pytest_generate_tests(metafunc):
+    """Ordered pairs of frameworks; for a mistake, the mistaken port with each other framework as its reference."""
+    if "candidate" in metafunc.fixturenames:
+        metafunc.parametrize(("reference", "candidate"), list(itertools.permutations(FRAMEWORKS, 2)))
+    if "mistake" in metafunc.fixturenames:
+        planted = NETWORKS[metafunc.cls.network][1].mistakes
+        rows = [(f, m) for m in planted for f in FRAMEWORKS if f != m.framework]
+        names = [f"{m.framework}-{m.kind}-{m.candidate.split(':')[1]}-{f}" for f, m in rows]
+        metafunc.parametrize(("reference", "mistake"), rows, ids=names)
+
+
+class Faithful:
+    network = ""
+
+    @pytest.fixture(scope="class")
+    def recorded(self, request, fetched):
+        case, network = NETWORKS[request.cls.network]
+        lacking = loading.unmet(case)
+        if lacking and fetched(case.name):
+            lacking = loading.unmet(case)
+        modules = [name for names in FRAMEWORKS.values() for name in names]
+        lacking = [*lacking, *(name for name in modules if importlib.util.find_spec(name) is None)]
+        if lacking:
+            pytest.skip(f"{network.name} needs {', '.join(lacking)}")
+        return Recorded(case, network)
+
+    def test_every_ordered_pair_is_faithful(self, recorded, reference, candidate):
+        report = pc.compare(recorded.trace(reference), recorded.trace(candidate))
         assert report.verdict == "faithful", (report.reason, _wrong(report), report.not_compared[:5])
         assert report.pairs
         assert not _wrong(report)
-        return
-    said = [(f.cause, f.proven, f.explanation) for f in report.findings]
-    assert as_expected(report, mistake.expect), (report.verdict, report.reason, _wrong(report), said)
+
+
+class Mistaken(Faithful):
+    def test_every_planted_mistake_is_located_against_every_other_framework(
+        self, recorded, reference, mistake
+    ):
+        report = pc.compare(recorded.trace(reference), recorded.mistaken(mistake))
+        said = [(f.cause, f.proven, f.explanation) for f in report.findings]
+        assert as_expected(report, mistake.expect), (report.verdict, report.reason, _wrong(report), said)
+
+
+class TestPNet(Faithful):
+    network = "pnet"
+
+
+class TestRNet(Faithful):
+    network = "rnet"
+
+
+class TestONet(Mistaken):
+    network = "onet"
+
+
+class TestMobileNetV2(Mistaken):
+    network = "mobilenetv2"
+
+
+class TestResNet50(Mistaken):
+    network = "resnet50"
+
+
+class TestUNet(Mistaken):
+    network = "unet"
+
+
+class TestTagger(Mistaken):
+    network = "tagger"
+
+
+class TestTransformer(Mistaken):
+    network = "transformer"
+
+
+def test_no_network_and_no_mistake_is_forgotten():
+    tested = {
+        kind.network: kind for kind in Faithful.__subclasses__() + Mistaken.__subclasses__() if kind.network
+    }
+    assert set(tested) == set(NETWORKS)
+    assert all(
+        issubclass(tested[name], Mistaken) for name, (_, network) in NETWORKS.items() if network.mistakes
+    )
 
 
 def test_each_framework_is_the_wrong_one_once_for_each_kind_of_mistake():
-    planted = [(mistake.framework, mistake.kind) for _, network in NETWORKS for mistake in network.mistakes]
+    planted = [(m.framework, m.kind) for _, network in NETWORKS.values() for m in network.mistakes]
     assert sorted(planted) == sorted(itertools.product(FRAMEWORKS, loading.KINDS))
