@@ -14,7 +14,7 @@ from porting_check.neutral.adapter import Adapter
 from porting_check.neutral.trace import MemorySink, Trace
 from porting_check.neutral.tracefile import TraceWriter
 from porting_check.neutral.tracefile import load_trace as _load
-from porting_check.recorder.inputs import fitting, load_inputs, named, probe
+from porting_check.recorder.inputs import fitting, load_inputs, named, probe, suited
 from porting_check.recorder.registry import adapter_for
 from porting_check.recorder.session import record_model
 from porting_check.recorder.sources import is_trace
@@ -78,7 +78,10 @@ def record(
     specs = adapter.inputs(model)
     made = probe(specs, seed) if inputs is None else named(from_files(inputs), specs)
     known = {spec.name: spec.layout for spec in specs}
-    used = {name: declared(layouts, name) or known.get(name) or known.get("", "") for name in made}
+    used = {
+        name: declared(layouts, name) or suited(known.get(name) or known.get("", ""), array)
+        for name, array in made.items()
+    }
     return record_live(adapter, model, made, fitting(used, made), path, progress)
 
 

@@ -142,8 +142,8 @@ def _linen_hint(subject: LinenSubject) -> Optional[Hint]:
     }
     if len(tables) == 1 and not ranks:
         return "int32", "", int(tables[0].shape[0])
-    if not tables and len(named) == 1:
-        return "float32", LAST[named.pop()], None
+    if not tables and len(named or ranks & {4, 5}) == 1:
+        return "float32", LAST[(named or ranks & {4, 5}).pop()], None
     return None
 
 

@@ -52,7 +52,7 @@ def _spec(model: Any, name: str, tensor: Any) -> InputSpec:
         layout = layout or layout_from(operation, len(shape))
     if "int" in dtype:
         limit = _smallest_table(model)
-    return InputSpec(name, shape, dtype, layout, limit)
+    return InputSpec(name, shape, dtype, layout, limit, certain=False)
 
 
 def layout_from(operation: Any, rank: int) -> str:
@@ -175,7 +175,7 @@ def leaves_of_shapes(nested: Any, path: str = "") -> Dict[str, Tuple[Optional[in
 def _built(model: Any, name: str, shape: Tuple[Optional[int], ...]) -> InputSpec:
     layers = list(layers_by_path(model).values())
     if layers and any(type(layer).__name__ == "Embedding" for layer in layers) and len(shape) == 2:
-        return InputSpec(name, shape, "int32", "", _smallest_table(model))
+        return InputSpec(name, shape, "int32", "", _smallest_table(model), certain=False)
     layout = next((found for found in (layout_from(layer, len(shape)) for layer in layers) if found), "")
     return InputSpec(name, shape, "float32", layout)
 

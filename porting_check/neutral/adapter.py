@@ -21,8 +21,9 @@ class InputSpec:
     """What is known of one input of a model before it runs.
 
     A spec without a name holds for every input, of which even the number is unknown. ``shape`` has ``None`` where any
-    size is accepted, and is ``None`` itself where nothing is known. ``layout`` is ``""`` when unknown. Integer inputs must
-    be below ``limit`` (the size of an embedding table).
+    size is accepted, and is ``None`` itself where nothing is known. ``layout`` is ``""`` when unknown; one that does not
+    fit the number of axes is not used. Integers are drawn below ``limit`` (the size of an embedding table); given ones
+    must be below it only where it is ``certain`` which table the input goes to.
 
     Example:
         >>> InputSpec("0", (None, 224, 224, 3), "float32", "NHWC").layout
@@ -34,6 +35,7 @@ class InputSpec:
     dtype: str = "float32"
     layout: str = ""
     limit: Optional[int] = None
+    certain: bool = True
 
 
 class Adapter(abc.ABC):

@@ -16,7 +16,7 @@ import numpy as np
 
 from porting_check.neutral.errors import PortingError
 from porting_check.neutral.tracefile import TraceWriter
-from porting_check.recorder.inputs import fitting, load_inputs, named, probe, translate
+from porting_check.recorder.inputs import fitting, load_inputs, named, probe, suited, translate
 from porting_check.recorder.session import record_model
 from porting_check.recorder.sources import open_model
 
@@ -74,16 +74,17 @@ def choose_inputs(specs: Any, request: Mapping[str, Any]) -> Tuple[Dict[str, np.
     """The inputs to run with and the layout of each: given ones, translated ones, or seeded probes."""
     declared: Mapping[str, str] = request.get("layouts") or {}
     files: Mapping[str, str] = request.get("inputs") or {}
-    known = {spec.name: declared.get(spec.name) or declared.get("") or spec.layout for spec in specs}
+    known = {spec.name: spec.layout for spec in specs}
     if not files:
         made = probe(specs, int(request.get("seed", 0)))
-        return made, fitting({name: known.get(name, "") for name in made}, made)
+        return made, fitting({name: _layout(name, declared) or known.get(name, "") for name in made}, made)
     given = load_inputs(files)
     if "like" in request:
-        translated, layouts = translate(given, request["like"], specs, {n: t for n, t in known.items() if t})
+        wanted = {spec.name: _layout(spec.name, declared) for spec in specs}
+        translated, layouts = translate(given, request["like"], specs, wanted)
         return named(translated, specs), layouts
     made = named(given, specs)
-    layouts = {name: _layout(name, known) or _layout(name, declared) for name in made}
+    layouts = {name: _layout(name, declared) or suited(_layout(name, known), made[name]) for name in made}
     return made, fitting(layouts, made)
 
 

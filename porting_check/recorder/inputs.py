@@ -174,10 +174,21 @@ def _check(spec: InputSpec, array: np.ndarray) -> None:
     wants_float = np.dtype(spec.dtype).kind == "f" if spec.dtype in np.sctypeDict else None
     if wants_float is False and array.dtype.kind == "f":
         raise InputError(f"input {spec.name!r} has dtype {array.dtype}; the model expects {spec.dtype}")
-    if spec.limit is not None and array.size and array.dtype.kind in "iu" and int(array.max()) >= spec.limit:
+    bounded = spec.limit is not None and spec.certain
+    if bounded and array.size and array.dtype.kind in "iu" and int(array.max()) >= spec.limit:
         raise InputError(
             f"input {spec.name!r} holds {int(array.max())}; the model's table has {spec.limit} rows"
         )
+
+
+def suited(layout: str, array: np.ndarray) -> str:
+    """What a model is believed to want, where it has as many axes as the array; else "": it was a guess.
+
+    Example:
+        >>> suited("NHWC", np.zeros((1, 8, 8, 3))), suited("NHWC", np.zeros((4, 16)))
+        ('NHWC', '')
+    """
+    return layout if layout and Layout(layout).ndim == array.ndim else ""
 
 
 def fitting(layouts: Mapping[str, str], inputs: Inputs) -> Dict[str, str]:
@@ -238,7 +249,8 @@ def translate(
     made, used = {}, {}
     for name, source in zip(required, sources):
         array, layout = inputs[source], layouts.get(source, "")
-        target = (targets or {}).get(name) or known.get(name) or known.get("", "") or layout
+        own = suited(known.get(name) or known.get("", ""), array)
+        target = (targets or {}).get(name) or own or layout
         try:
             fits = bool(layout and target) and len(layout) == len(target) == array.ndim
             made[name] = (

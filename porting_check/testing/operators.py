@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,12 +33,19 @@ def operators_of(adapter: Adapter) -> Operators:
 
     The two tables may be left out when they are empty.
 
+    Raises:
+        LookupError: neither the adapter's package nor that of a class it derives from has such a module.
+
     Example:
         >>> from porting_check.recorder.registry import load_adapter
         >>> "Conv" in operators_of(load_adapter("torch")).supported
         True
     """
-    run = importlib.import_module(type(adapter).__module__.rpartition(".")[0] + ".run")
+    homes = [kind.__module__.rpartition(".")[0] for kind in type(adapter).__mro__]
+    found = next((home for home in homes if home and importlib.util.find_spec(home + ".run")), None)
+    if found is None:
+        raise LookupError(f"no package of {type(adapter).__qualname__} has a module 'run'; looked in {homes}")
+    run = importlib.import_module(found + ".run")
     return Operators(
         frozenset(run.supported()), dict(getattr(run, "GAPS", {})), dict(getattr(run, "FLOAT32_ONLY", {}))
     )

@@ -99,7 +99,7 @@ def matrix_products(draw: Callable[..., Any]) -> tuple[Node, list[Sequence[int]]
         return Node("MatMul", ("a", "b")), list(draw(st.sampled_from(MATRIX_SHAPES)))
     rows, inner, columns = (draw(st.integers(1, 5)) for _ in range(3))
     flips = {"transA": draw(st.integers(0, 1)), "transB": draw(st.integers(0, 1))}
-    scales = {"alpha": draw(st.sampled_from((1.0, 2.0))), "beta": draw(st.sampled_from((1.0, -3.0)))}
+    scales = {"alpha": draw(st.sampled_from((1.0, 2.0))), "beta": draw(st.sampled_from((1.0, 3.0)))}
     left = (inner, rows) if flips["transA"] else (rows, inner)
     right = (columns, inner) if flips["transB"] else (inner, columns)
     third = draw(st.sampled_from([[], [(columns,)], [(rows, 1)], [(rows, columns)]]))

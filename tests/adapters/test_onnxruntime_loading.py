@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from porting_check_onnxruntime.model import OnnxModel
 
 from porting_check.neutral.errors import ModelError, WeightsError
-from tests.adapters.onnx_graphs import ADAPTER, graph_model, noise, recorded
 from porting_check.testing.replay import check_trace
+from tests.adapters.onnx_graphs import ADAPTER, graph_model, noise, recorded
 
 NODE = helper.make_node
 X = noise(2, 3)

@@ -133,3 +133,19 @@ def test_a_declared_layout_must_be_one_and_fit_its_input(layout, words):
         fitting({"0": layout}, {"0": np.zeros((1, 4, 5, 3))})
     with pytest.raises(InputError, match=words):
         translate({"0": np.zeros((1, 4, 5, 3))}, {"0": ""}, [], {"0": layout})
+
+
+def test_a_guessed_table_bounds_the_noise_and_not_what_is_given():
+    ids = InputSpec("0", (None, 3), "int32", "", limit=5, certain=False)
+    assert probe([ids])["0"].max() < 5
+    assert named(np.array([[36, 0, 1]]), [ids])["0"].max() == 36
+
+
+def test_a_layout_that_a_model_is_believed_to_want_is_dropped_where_the_rank_is_another():
+    latent = np.zeros((2, 16), np.float32)
+    made, used = translate({"0": latent}, {"0": ""}, [InputSpec("0", None, "float32", "NHWC")])
+    assert used == {"0": ""}
+    assert made["0"] is latent
+    image = np.zeros((1, 3, 4, 5), np.float32)
+    made, used = translate({"0": image}, {"0": "NCHW"}, [InputSpec("0", None, "float32", "NHWC")])
+    assert (made["0"].shape, used) == ((1, 4, 5, 3), {"0": "NHWC"})
