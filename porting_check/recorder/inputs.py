@@ -174,8 +174,8 @@ def _check(spec: InputSpec, array: np.ndarray) -> None:
     wants_float = np.dtype(spec.dtype).kind == "f" if spec.dtype in np.sctypeDict else None
     if wants_float is False and array.dtype.kind == "f":
         raise InputError(f"input {spec.name!r} has dtype {array.dtype}; the model expects {spec.dtype}")
-    bounded = spec.limit is not None and spec.certain
-    if bounded and array.size and array.dtype.kind in "iu" and int(array.max()) >= spec.limit:
+    limit = spec.limit if spec.certain else None
+    if limit is not None and array.size and array.dtype.kind in "iu" and int(array.max()) >= limit:
         raise InputError(
             f"input {spec.name!r} holds {int(array.max())}; the model's table has {spec.limit} rows"
         )
