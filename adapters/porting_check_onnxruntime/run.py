@@ -83,7 +83,7 @@ def run(
         >>> run(Node("Relu", ("x",)), [x])[0]
         array([[0., 2.]], dtype=float32)
     """
-    _refuse(node, inputs)
+    _refuse(node, inputs, float64)
     arrays = [None if a is None else _double(np.asarray(a)) if float64 else np.asarray(a) for a in inputs]
     while arrays and arrays[-1] is None:
         arrays.pop()
@@ -103,12 +103,14 @@ def run(
     ) from reason
 
 
-def _refuse(node: Node, inputs: Sequence[Optional[np.ndarray]]) -> None:
+def _refuse(node: Node, inputs: Sequence[Optional[np.ndarray]], float64: bool) -> None:
     if node.domain not in ("", "ai.onnx") or node.op_type not in supported():
         where = f" of domain {node.domain!r}" if node.domain else ""
         raise UnsupportedNode(
             f"operator {node.op_type!r}{where} is not described for onnxruntime; see supported() for those that are"
         )
+    if float64 and node.op_type in FLOAT32_ONLY:
+        raise UnsupportedNode(f"onnxruntime does not run {node} in float64: {FLOAT32_ONLY[node.op_type]}")
     if any(array is not None and np.asarray(array).dtype.kind in "OUST" for array in inputs):
         raise UnsupportedNode(f"{node} reads strings, which no recording for onnxruntime holds")
     if node.op_type == "Dropout" and len(inputs) > 2 and inputs[2] is not None and bool(inputs[2]):
@@ -239,7 +241,7 @@ def _explained(node: Node, error: BaseException) -> Exception:
     """ONNX Runtime's refusal in the project's words."""
     line = first_line(error)
     missing = re.search(NO_KERNEL, str(error))
-    if missing or "not supported" in line or "not implemented" in line.lower():
+    if missing or "not supported" in line or "does not support" in line or "not implemented" in line.lower():
         return UnsupportedNode(f"onnxruntime {onnxruntime.__version__} cannot run {node}: {line}")
     return RunError(
         f"onnxruntime could not run {node}: {type(error).__name__}: {line}; check the shapes and attributes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from typing import Any, Dict, Mapping, Optional, Sequence
 
@@ -136,12 +137,13 @@ class Session:
             RunError: a kernel failed.
         """
         given = {name: array for name, array in feeds.items() if name in self.inputs}
-        narrow = [name for name in given if element_type(self.inputs[name].type) in NARROW]
+        kinds = [self.inputs[name].type for name in given] + [self.outputs.get(name, "") for name in names]
+        narrow = any(element_type(kind) in NARROW for kind in kinds)
         try:
             if narrow:
                 values = {name: _ort_value(array, self.inputs[name].type) for name, array in given.items()}
                 found = self.native.run_with_ort_values(list(names), values)
-                return {name: value.numpy() for name, value in zip(names, found)}
+                return {name: _array(value) for name, value in zip(names, found)}
             return dict(zip(names, self.native.run(list(names), given)))
         except REFUSED as error:
             raise run_error(error) from error
@@ -165,6 +167,21 @@ def _ort_value(array: np.ndarray, kind: str) -> Any:
     if element in NARROW:
         return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, NARROW[element][1])
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _array(value: Any) -> Any:
+    """The array of a tensor; one of a type that numpy lacks is read byte by byte."""
+    element = element_type(value.data_type())
+    if element not in NARROW:
+        return value.numpy()
+    dtype, count = narrow_dtype(NARROW[element][0]), int(np.prod(value.shape(), dtype=np.int64))
+    raw = np.frombuffer(ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes()), np.uint8)
+    bits = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2}.get(element)
+    if bits:  # several to a byte, the first in the lowest bits
+        parts = [raw >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+        raw = np.stack(parts, axis=-1).reshape(-1)[:count]
+        return raw.view(dtype).reshape(value.shape()).copy()
+    return raw.view(dtype).reshape(value.shape()).copy()
 
 
 def first_line(error: BaseException) -> str:

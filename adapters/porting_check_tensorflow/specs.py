@@ -52,7 +52,7 @@ def _spec(model: Any, name: str, tensor: Any) -> InputSpec:
         layout = layout or layout_from(operation, len(shape))
     if "int" in dtype:
         limit = _smallest_table(model)
-    return InputSpec(name, shape, dtype, layout, limit, certain=False)
+    return InputSpec(name, shape, dtype, layout, limit, certain=limit is None)
 
 
 def layout_from(operation: Any, rank: int) -> str:

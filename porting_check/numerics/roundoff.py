@@ -172,6 +172,8 @@ def _moved_all(
 def _sum_of_products(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
+    scales = {name: abs(node.attributes[name]) for name in ("alpha", "beta") if name in node.attributes}
+    node = node.edit(**scales)  # magnitudes add up, whatever the signs of Gemm's factors
     # Two digits are enough here, so the second evaluation is made in float32.
     magnitudes = [np.abs(x, dtype=np.float32) if x is not None and x.dtype.kind == "f" else x for x in inputs]
     magnitude = evaluate_node(node, _fixed_operands(node, magnitudes, inputs), dtype=None)[0]

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import pytest
 from flax import nnx
 from hypothesis import strategies as st
 
@@ -306,9 +305,5 @@ class TestDescribe(DescribeContract):
         }
 
 
-@pytest.mark.xfail(
-    reason="not yet: the slope that the function has by default is not found, and the call is opaque",
-    strict=True,
-)
 def test_a_leaky_relu_of_the_default_slope_is_described():
     TestDescribe().check(Layer(lambda: lambda x: jax.nn.leaky_relu(x), {"0": noise(2, 4, 6)}, "leaky_relu"))

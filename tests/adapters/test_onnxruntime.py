@@ -6,7 +6,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -96,7 +95,6 @@ class TestRecording(AdapterContract):
     framework = "onnxruntime"
     lacks = {  # noqa: RUF012
         "in-place": "values of a graph are written once",
-        "narrow": "the test below holds the gap",
         "repeated": "every node of a graph has a name of its own and runs once, inside of functions too",
         "nested": "outputs of a graph are a flat list of tensors",
         "stateful": "a graph keeps nothing between runs",
@@ -111,6 +109,7 @@ class TestRecording(AdapterContract):
             Example("loop", "opaque", looped, {"x": X}, outputs=y, reasons={"loop": "control flow"}),
             Example("noisy", "random", noisy, {"x": X}, outputs=y, reasons={"draw": "random"}),
             Example("broken", "raises", broken, {"x": X}, fails_in="inner"),
+            *map(moved, ("bfloat16", "float8_e4m3fn", "float8_e5m2")),
         ]
 
     def modes(self):
@@ -118,14 +117,6 @@ class TestRecording(AdapterContract):
 
     def state(self, model):
         return model.SerializeToString(deterministic=True)
-
-
-@pytest.mark.xfail(
-    reason="not yet: outputs of these types are fetched through numpy, which has none", strict=True
-)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
-def test_outputs_of_narrow_types_survive(dtype):
-    TestRecording().test_narrow_types_survive(moved(dtype))
 
 
 class TestRun(RunContract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,7 +11,12 @@ from pathlib import Path
 import pytest
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
-WHEELS = {"mtcnn": ["mtcnn==1.0.0"], "mtcnn_facenet": ["mtcnn==1.0.0", "facenet-pytorch==2.6.0"]}
+WHEELS = {
+    "mtcnn": ["mtcnn==1.0.0"],
+    "mtcnn_facenet": ["mtcnn==1.0.0", "facenet-pytorch==2.6.0"],
+    "basic_pitch": ["basic-pitch==0.4.0"],
+    "silero_vad": ["silero-vad==6.2.3"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +33,22 @@ def fetched(request):
         return done[case]
 
     return fetch
+
+
+@pytest.fixture(scope="session")
+def package_folder(fetched):
+    """A function that gives a folder of a package, whose code is not imported; the package is fetched when it is missing."""
+
+    def folder(package: str, below: str) -> Path:
+        if importlib.util.find_spec(package) is None:
+            fetched(package)
+            importlib.invalidate_caches()
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            pytest.skip(f"{package} is neither installed nor could it be fetched from PyPI")
+        return Path(next(iter(spec.submodule_search_locations))) / below
+
+    return folder
 
 
 def _wheels(cache: Path, requirements: list[str]) -> bool:

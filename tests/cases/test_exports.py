@@ -256,11 +256,8 @@ def test_pads_changed_in_an_export_by_tf2onnx_are_located(keras_and_export):
     assert any("pad" in finding.explanation and finding.proven for finding in report.findings)
 
 
-def test_silero_vad_is_recorded_inside_its_branches_and_equals_the_file_without_them():
-    found = importlib.util.find_spec("silero_vad")
-    if found is None or found.origin is None:
-        pytest.skip("silero-vad is not installed")
-    folder = Path(found.origin).parent / "data"
+def test_silero_vad_is_recorded_inside_its_branches_and_equals_the_file_without_them(package_folder):
+    folder = package_folder("silero_vad", "data")
     rng = np.random.default_rng(0)
     inputs = {
         "input": rng.standard_normal((1, 576)).astype(np.float32) * np.float32(0.1),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,15 +16,6 @@ SILERO = [
 ]  # fmt: skip
 
 
-def folder_of(package, below):
-    """A folder of an installed package, whose code is not imported."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        name = package.replace("_", "-")
-        pytest.skip(f"{name} is not installed: pip install --no-deps {name}")
-    return Path(next(iter(spec.submodule_search_locations))) / below
-
-
 def said(report):
     wrong = [p for p in report.pairs if p.verdict not in ("identical", "round-off")]
     return report.reason, [(p.op, p.verdict, p.explanation) for p in wrong][:5], report.not_compared[:5]
@@ -37,9 +25,9 @@ def said(report):
 
 
 @pytest.fixture(scope="module")
-def pitch():
+def pitch(package_folder):
     pytest.importorskip("tensorflow", reason="tensorflow is not installed")
-    return folder_of("basic_pitch", "saved_models/icassp_2022")
+    return package_folder("basic_pitch", "saved_models/icassp_2022")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +62,9 @@ def test_basic_pitch_as_onnx_is_faithful_although_the_names_of_its_outputs_are_l
 
 
 @pytest.fixture(scope="module")
-def silero():
+def silero(package_folder):
     pytest.importorskip("torch", reason="torch is not installed")
-    return folder_of("silero_vad", "data")
+    return package_folder("silero_vad", "data")
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ PLAIN: Dict[str, Tuple[str, Dict[str, Any]]] = {
 }
 """Functions of ``jax.nn`` that are one ONNX node."""
 
-ALPHAS = {"elu": "Elu", "celu": "Celu", "leaky_relu": "LeakyRelu"}
-"""Functions of ``jax.nn`` whose second argument is a slope."""
+ALPHAS = {"elu": ("Elu", 1.0), "celu": ("Celu", 1.0), "leaky_relu": ("LeakyRelu", 0.01)}
+"""Functions of ``jax.nn`` whose second argument is a slope, and its default; where that is used no argument may arrive."""
 
 LIMITS = {"relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
 
@@ -61,12 +61,14 @@ def _plain(op_type: str, attributes: Mapping[str, Any]) -> Describer:
     return describe
 
 
-def _alpha(op_type: str) -> Describer:
+def _alpha(op_type: str, default: float) -> Describer:
     def describe(d: Draft, args: Sequence[Ref], params: Mapping[str, Any]) -> None:
         _floating(d, args[:1])
-        if args[1].fixed is None or args[1].numel != 1:
-            d.refuse("with a computed slope is not described")
-        slope = float(str(np.float32(args[1].fixed.reshape(()))))
+        slope = default
+        if len(args) > 1:
+            if args[1].fixed is None or args[1].numel != 1:
+                d.refuse("with a computed slope is not described")
+            slope = float(str(np.float32(args[1].fixed.reshape(()))))
         d.give(d.node(op_type, *operands(d, args[:1]), alpha=slope))
 
     return describe
@@ -158,7 +160,7 @@ def _reductions(jaxpr: Any, reduction: str) -> List[Any]:
 
 
 _NN: Dict[str, Describer] = {name: _plain(*entry) for name, entry in PLAIN.items()}
-_NN.update({name: _alpha(op_type) for name, op_type in ALPHAS.items()})
+_NN.update({name: _alpha(*form) for name, form in ALPHAS.items()})
 _NN.update({name: _limited(*limits) for name, limits in LIMITS.items()})
 _NN.update({"log_sigmoid": log_sigmoid, "log_softmax": log_softmax})
 

@@ -65,9 +65,7 @@ def test_what_is_no_model_is_said(tmp_path):
 
 def test_a_framework_that_has_no_adapter_is_named(tmp_path, monkeypatch):
     known = registry.installed()
-    monkeypatch.setattr(
-        registry, "installed", lambda: {k: v for k, v in known.items() if k != "onnxruntime"}
-    )
+    monkeypatch.setattr(registry, "installed", lambda: {k: v for k, v in known.items() if k != "onnxruntime"})
     monkeypatch.setattr(registry, "_CACHE", {})
     (tmp_path / "m.onnx").write_bytes(b"")
     with pytest.raises(FrameworkMissing, match="onnxruntime"):

@@ -51,7 +51,9 @@ def test_frameworks_that_agree_with_each_other_only():
         table((GOOD, GOOD), opaque=("fft",)),
         table((GOOD, Cell("low-precision", 1e-3, 5.0))),
         table(),
-        Crosstable("net", {"torch": Environment("torch", {})}, (Layer("a", "Relu", "Relu()", (1,), {"torch": SAME}),)),
+        Crosstable(
+            "net", {"torch": Environment("torch", {})}, (Layer("a", "Relu", "Relu()", (1,), {"torch": SAME}),)
+        ),
     ],
 )
 def test_what_was_not_compared_is_never_agreement(found):
@@ -82,10 +84,16 @@ def test_hostile_names_reach_no_terminal():
 
 
 def test_json_is_json_and_files_are_whole(tmp_path):
-    found = table((GOOD, Cell("divergent", float("inf"), float("inf"))), ends=(End("0", "jax", None, None, "stopped"),))
+    found = table(
+        (GOOD, Cell("divergent", float("inf"), float("inf"))), ends=(End("0", "jax", None, None, "stopped"),)
+    )
     path = found.save(tmp_path / "t.json")
     data = json.loads(path.read_text())
-    assert (data["verdict"], data["exit_status"], data["layers"][0]["cells"]["jax"]["error"]) == ("differ", 1, "inf")
+    assert (data["verdict"], data["exit_status"], data["layers"][0]["cells"]["jax"]["error"]) == (
+        "differ",
+        1,
+        "inf",
+    )
     assert found.save(tmp_path / "t.md").read_text().startswith("**DIFFER")
     assert "output 0  jax: not reached: stopped" in found.save(tmp_path / "t.txt").read_text()
     with pytest.raises(PortingError, match="one of .json .md .txt"):
