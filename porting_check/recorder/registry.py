@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
 import sys
+import types
 from typing import Any, Callable, Dict, List
 
 from porting_check.neutral.adapter import Adapter
@@ -128,13 +130,44 @@ def adapter_for(model: Any) -> Adapter:
     )
 
 
+_PARTS = {"flax": "jax", "equinox": "jax", "jaxlib": "jax", "keras": "tensorflow"}
+"""Libraries whose objects speak for the framework that they stand on."""
+
+
 def _mentioned(function: Any) -> List[str]:
-    """Frameworks whose modules a function's code names in its globals."""
-    called = function if hasattr(function, "__code__") else type(function).__call__
-    code = getattr(called, "__code__", None)
-    scope = getattr(called, "__globals__", {})
-    modules = [scope.get(name) for name in getattr(code, "co_names", ())]
-    names = [
-        getattr(m, "__name__", None) or getattr(m, "__module__", None) or "" for m in modules if m is not None
-    ]
-    return [str(name).split(".")[0] for name in names]
+    """Frameworks that a function names in its globals or holds: in what it wraps, its closure, its bound arguments."""
+    found: List[str] = []
+    waiting, seen = [function], set()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        found += _origin(item)
+        called = item if hasattr(item, "__code__") else type(item).__call__ if callable(item) else None
+        code = getattr(called, "__code__", None)
+        scope = getattr(called, "__globals__", {})
+        for name in getattr(code, "co_names", ()):
+            found += _origin(scope[name]) if name in scope else []
+        cells = [cell for cell in getattr(item, "__closure__", None) or () if _filled(cell)]
+        waiting += [cell.cell_contents for cell in cells]
+        waiting += [getattr(item, "__wrapped__", None), getattr(item, "func", None)]
+        waiting += list(getattr(item, "args", ()) or ()) if isinstance(item, functools.partial) else []
+    return found
+
+
+def _origin(item: Any) -> List[str]:
+    """The framework that a module, class or object comes from."""
+    if item is None:
+        return []
+    home = getattr(item, "__name__", "") if isinstance(item, types.ModuleType) else ""
+    homes = [home, getattr(item, "__module__", ""), type(item).__module__]
+    tops = [str(name).split(".")[0] for name in homes if name]
+    return [_PARTS.get(top, top) for top in tops]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False

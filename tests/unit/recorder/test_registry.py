@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
@@ -35,3 +36,23 @@ def test_other_objects_of_the_package_are_owned_by_nobody():
 def test_an_object_that_nobody_knows_is_refused_with_what_is_expected():
     with pytest.raises(FrameworkMissing, match=r"onnx\.ModelProto"):
         registry.adapter_for(object())
+
+
+def test_a_function_belongs_to_the_framework_that_it_holds_or_names():
+    torch = pytest.importorskip("torch")
+    jax = pytest.importorskip("jax")
+    weight = torch.ones(3)
+    array = jax.numpy.ones(3)
+
+    def scaled(x):
+        return x * array
+
+    assert registry.adapter_for(lambda x: x * weight).framework == "torch"
+    assert registry.adapter_for(scaled).framework == "jax"
+    assert registry.adapter_for(jax.jit(scaled)).framework == "jax"
+    assert (
+        registry.adapter_for(functools.partial(torch.nn.functional.gelu, approximate="tanh")).framework
+        == "torch"
+    )
+    with pytest.raises(FrameworkMissing, match=r"could belong to jax, .*torch"):
+        registry.adapter_for(lambda x: x + 1)
