@@ -24,6 +24,7 @@ from porting_check.numerics.program import Program
 from porting_check.numerics.stepwise import StepTruth, Stepwise
 from porting_check.numerics.truth import CannotEvaluate
 from porting_check.recorder.registry import installed
+from porting_check.recorder.sources import framework_of, is_trace
 from porting_check.recording import Layouts, Progress, quiet
 from porting_check.report.crosstable import Crosstable
 
@@ -73,6 +74,8 @@ def crosscheck(
         >>> print(crosscheck("model.onnx", image))                        # doctest: +SKIP
     """
     chosen = _chosen(frameworks)
+    if isinstance(network, (str, Path)) and not is_trace(str(network)):
+        framework_of(str(network))  # what is not there is told before any framework starts
     with tempfile.TemporaryDirectory(prefix="porting-check-") as text, contextlib.ExitStack() as stack:
         folder = Path(text)
         absent: dict[str, str] = {}
