@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from porting_check_jax.run_call import HIGHEST, ONNX_DTYPES, Call, Handler, Result, jax_dtype
+from porting_check.neutral.dtypes import ONNX_DTYPES
+from porting_check_jax.run_call import HIGHEST, Call, Handler, Result, jax_dtype
 
 
 def split_heads(x: jax.Array, heads: Optional[int]) -> jax.Array:

@@ -7,8 +7,8 @@ from typing import Dict, Optional, Tuple
 
 import tensorflow as tf
 
+from porting_check.neutral.dtypes import ONNX_DTYPES
 from porting_check_tensorflow.run_call import (
-    ONNX_DTYPES,
     REDUCED,
     Call,
     Handler,

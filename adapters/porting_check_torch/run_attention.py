@@ -8,7 +8,8 @@ from typing import Dict, Optional, Tuple
 import torch
 from torch.nn import functional
 
-from porting_check_torch.run_call import ONNX_DTYPES, Call, Handler, Result, torch_dtype
+from porting_check.neutral.dtypes import ONNX_DTYPES
+from porting_check_torch.run_call import Call, Handler, Result, torch_dtype
 
 
 def split_heads(x: torch.Tensor, heads: Optional[int]) -> torch.Tensor:

@@ -86,6 +86,7 @@ def _run(command: list[str], progress: Progress) -> tuple[int, deque[str]]:
         if process.poll() is None:
             process.terminate()
             process.wait()
+        process.stderr.close()
 
 
 def _progress_report(line: str) -> tuple[str, int, int] | None:

@@ -242,7 +242,7 @@ def _layers(page: Page, table: Crosstable) -> None:
             row += "  " + page.paint(pad(entry(cell), column, right=True), _STYLES[cell.verdict])
         page.lines.append(row + (f"  odd: {', '.join(layer.odd)}" if layer.odd else ""))
     if len(shown) < len(table.layers):
-        page.text(f"… and {wording.count(len(table.layers) - len(shown), 'layer')} more within round-off")
+        page.text(f"… and {wording.count(len(table.layers) - len(shown), 'layer')} within round-off")
     first = table.first_divergence
     if first is not None:
         page.text(f"{wording.clean(first.name)} is {wording.clean(first.node, 400)}", 2, 4)
