@@ -8,7 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from porting_check.neutral.errors import UnsupportedNode
+from porting_check.neutral.errors import Unsupported, UnsupportedNode
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 
@@ -138,3 +138,80 @@ class Adapter(abc.ABC):
             UnsupportedNode: the layer cannot be called alone.
         """
         raise UnsupportedNode(f"{self.framework} cannot run layer {name!r} alone")
+
+    def float64_outputs(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """Run the whole model in float64, parameters and inputs cast exactly; outputs by path, as :meth:`predict` names them.
+
+        The caller's model stays float32: adapters work on a copy, or restore what they cast. Integer inputs stay as they are.
+
+        Raises:
+            Unsupported: this kind of model cannot be cast; the message says why.
+            RunError: the model raised in float64.
+        """
+        raise Unsupported(f"{self.framework} models cannot be run in float64 here")
+
+    def gradients(
+        self, model: Any, inputs: Inputs, cotangents: Mapping[str, np.ndarray], *, float64: bool = False
+    ) -> Dict[str, np.ndarray]:
+        """Gradients of the sum over outputs of ``output * cotangent``, in inference mode.
+
+        Args:
+            model: as before.
+            inputs: by name.
+            cotangents: one array per floating output, by path, of the output's own shape and layout.
+            float64: compute in float64 (see :meth:`float64_outputs`).
+
+        Returns:
+            Gradients by the keys that :meth:`record` gives to values on the same inputs: the model's floating inputs
+            (``input:...`` or whatever key the recording uses), ``parameter:<native name>``, and the outputs of layers and
+            operators; each of its value's shape and layout. A key is absent where no gradient flows (an output that nothing
+            differentiable follows, an integer value, a detached or frozen branch). Frozen parameters are differentiated too.
+
+        Raises:
+            Unsupported: this kind of model cannot be differentiated; the message says why.
+            RunError: the model raised.
+        """
+        raise Unsupported(f"{self.framework} models cannot be differentiated here")
+
+    def train_layer(
+        self, model: Any, name: str, inputs: Sequence[np.ndarray]
+    ) -> Tuple[Tuple[np.ndarray, ...], Dict[str, np.ndarray]]:
+        """Call one layer of the model alone, in training mode: its outputs, and its state after the call.
+
+        Args:
+            model: as before (weights, buffers, mode and random state are restored).
+            name: the layer's name in the recording (``Record.name``).
+            inputs: its inputs in native layout.
+
+        Returns:
+            Outputs, and every parameter and buffer of the layer after the call, by native name.
+
+        Raises:
+            Unsupported: the layer cannot be called alone.
+        """
+        raise Unsupported(f"{self.framework} cannot train layer {name!r} alone")
+
+    def owns_optimizer(self, optimizer: Any) -> bool:
+        """Whether ``optimizer`` is this framework's, without importing the framework when it is not loaded."""
+        return False
+
+    def optimizer_steps(
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, np.ndarray],
+        gradients: Sequence[Mapping[str, np.ndarray]],
+        *,
+        float64: bool = False,
+    ) -> Tuple[Dict[str, np.ndarray], ...]:
+        """Parameters after each of several steps from a fresh state of the optimiser, on given gradients.
+
+        Args:
+            optimizer: a configured optimiser of this framework; its own state and parameters are left as before.
+            parameters: to start from, by name.
+            gradients: one mapping per step.
+            float64: compute in float64.
+
+        Raises:
+            Unsupported: the optimiser is of another framework or kind.
+        """
+        raise Unsupported(f"{self.framework} has no optimisers here")

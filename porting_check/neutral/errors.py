@@ -59,3 +59,7 @@ class RecordingError(RunError):
 
 class UnsupportedNode(PortingError):
     """An adapter has no native operator for a node of the neutral language."""
+
+
+class Unsupported(PortingError):
+    """A framework, or this kind of model, cannot do what was asked (gradients, float64, a step of training)."""

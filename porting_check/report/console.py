@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from porting_check.report import facts, wording
+from porting_check.report import facts, section_forms, wording
 from porting_check.report.page import Page, cells, fit, pad, painter
 from porting_check.report.result import Finding, PairResult, ParameterResult, Report
 
@@ -58,6 +58,8 @@ def render(
     _findings(page, report)
     _pairs(page, report, fold=fold)
     _outputs(page, report)
+    for section in report.sections:
+        section_forms.console(page, section)
     _not_compared(page, report)
     _power(page, report)
     _environments(page, report)

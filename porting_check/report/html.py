@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from porting_check.report import facts, wording
+from porting_check.report import facts, section_forms, wording
 from porting_check.report.growth import growth, relative
 from porting_check.report.result import PairResult, Report
 
@@ -97,6 +97,7 @@ def _context(report: Report) -> dict[str, Any]:
         "w": wording,
         "f": facts,
         "numbers": NUMBERS,
+        "entry": section_forms.entry,
     }
 
 

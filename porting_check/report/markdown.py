@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from porting_check.report import facts, wording
+from porting_check.report import facts, section_forms, wording
 from porting_check.report.result import Finding, PairResult, Report
 
 BYTES = 900_000
@@ -42,6 +42,8 @@ def _document(report: Report, limit: int) -> list[str]:
     lines += _findings(report, limit)
     lines += _pairs(report, limit)
     lines += _outputs(report, limit)
+    for section in report.sections:
+        lines += section_forms.markdown(section, limit, escape)
     lines += _not_compared(report, limit)
     lines += _power(report, limit)
     lines += _environments(report)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from porting_check.neutral.trace import Checks, Environment
+from porting_check.report.section import Section
 
 if TYPE_CHECKING:
     from porting_check.numerics.difference import Difference
@@ -137,6 +138,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     outputs: tuple[PairResult, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
     schema: int = SCHEMA
 
     @property
@@ -152,6 +154,10 @@ class Report:
     def exit_status(self) -> int:
         """0 faithful, 1 divergent, 4 inconclusive."""
         return EXIT_STATUS[self.verdict]
+
+    def section(self, name: str) -> Section | None:
+        """The section of this id (``"gradients"``, ``"float64"``, ``"training"``), or ``None`` when it was not asked for."""
+        return next((section for section in self.sections if section.id == name), None)
 
     @property
     def first_divergence(self) -> PairResult | None:
