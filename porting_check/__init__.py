@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from porting_check.comparison import assert_faithful as assert_faithful
     from porting_check.comparison import compare as compare
     from porting_check.crosschecking import crosscheck as crosscheck
+    from porting_check.judging import JudgedNumbers as JudgedNumbers
+    from porting_check.judging import judge as judge
     from porting_check.network import Network as Network
     from porting_check.neutral.errors import PortingError as PortingError
     from porting_check.neutral.node import Node as Node
@@ -34,6 +36,8 @@ _HOMES = {
     "transfer_weights": "porting_check.transfer",
     "crosscheck": "porting_check.crosschecking",
     "Crosstable": "porting_check.report.crosstable",
+    "JudgedNumbers": "porting_check.judging",
+    "judge": "porting_check.judging",
     "Network": "porting_check.network",
     "Node": "porting_check.neutral.node",
     "PortingError": "porting_check.neutral.errors",

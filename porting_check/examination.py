@@ -16,9 +16,10 @@ import numpy as np
 from porting_check.alignment.outputs import OutputPair, pair_outputs
 from porting_check.alignment.pairing import WEIGHTS, Pairing, pair
 from porting_check.alignment.regions import Axes, Cut, axes, cuts, matched_inputs, region
+from porting_check.judgement import Judgement
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.trace import Trace
-from porting_check.verdict import RESHAPED, Judge, Judgement
+from porting_check.verdict import RESHAPED, Judge
 
 DEPTH = 4
 """How many divergent matches in a row may be dissolved together."""

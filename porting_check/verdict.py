@@ -15,13 +15,17 @@ import numpy as np
 from porting_check.alignment.fingerprint import signature
 from porting_check.alignment.regions import Axes, Cut, Region, axes
 from porting_check.alignment.twins import twins
+from porting_check.judgement import Judgement
 from porting_check.neutral.graph import Graph
 from porting_check.numerics.difference import Difference, difference
+from porting_check.numerics.excess import Explanation, explain
 from porting_check.numerics.gap import FLOAT32, no_difference, units_apart, units_apart_by_channel
 from porting_check.numerics.normal import normalized
-from porting_check.numerics.own import SideTruth, ratio
+from porting_check.numerics.own import SideTruth
 from porting_check.numerics.program import NO_EDITS, Edits, OpaqueStep
 from porting_check.numerics.roundoff import LINEAR
+from porting_check.numerics.rule import Rounding
+from porting_check.numerics.spread import Bounds
 from porting_check.numerics.truth import CannotEvaluate
 
 Array = np.ndarray
@@ -37,29 +41,6 @@ RESHAPED = "the same numbers in a tensor of another rank"
 
 BROKEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 """What an operator raises when it is given a tensor of a shape that it was not made for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What was found of one region. ``truth`` is the reference's float64 output on its own input, kept for diagnosis.
-
-    ``gap`` is the largest difference between both sides' functions on that input, in units of float32's resolution at the
-    tensor's scale; the two errors are each side's recorded output against its own truth, in units of what round-off
-    allows (``None``: not recorded, or it could not be evaluated).
-    """
-
-    region: Region
-    same: bool | None
-    gap: float
-    axes: Axes | None
-    reason: str = ""
-    truth: Array | None = None
-    difference: Difference | None = None
-    end_to_end: Difference | None = None
-    reference_error: float | None = None
-    candidate_error: float | None = None
-    shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -118,26 +99,45 @@ class Judge:
             return Judgement(region, False, float("inf"), None, reason, truth)
         return self._compared(region, truth, other)
 
-    def _own_errors(self, judged: Judgement, truth: Array, bound: Array) -> Judgement:
+    def _own_errors(self, judged: Judgement, truth: Array, bound: Bounds) -> Judgement:
         """Question 1 for both sides, where both say the same."""
         if not judged.same:
             return judged
         target = judged.region.target
         ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
-        errors: list[float | None] = [None if ours is None else ratio(ours, truth, bound), None]
+        first = self.sides[0].judged(target.reference, _keys(judged.region, 0), truth, bound)
+        second: Rounding | None = None
+        keys = _keys(judged.region, 1)
         try:
-            keys = _keys(judged.region, 1)
             own, limit = self.sides[1].bounded(
                 judged.region.candidate, target.candidate, keys, self._moved(judged, bound, ours, theirs)
             )
-            errors[1] = None if theirs is None else ratio(theirs, own, limit)
+            second = self.sides[1].judged(target.candidate, keys, own, limit)
         except (OpaqueStep, CannotEvaluate, *BROKEN):
-            errors[1] = None
-        return replace(judged, reference_error=errors[0], candidate_error=errors[1], truth=None)
+            own = None
+        reasons = [
+            self._explained(judged.region, 0, first, truth),
+            self._explained(judged.region, 1, second, own),
+        ]
+        return replace(
+            judged, roundings=(first, second), reasons=(reasons[0], reasons[1]), terms=bound.terms, truth=None
+        )
+
+    def _explained(
+        self, region: Region, side: int, rounding: Rounding | None, truth: Array | None
+    ) -> Explanation | None:
+        """What makes an error of one side larger than the rule expects."""
+        if rounding is None or rounding.good or truth is None:
+            return None
+        steps, target = (
+            (region.reference, region.candidate)[side],
+            (region.target.reference, region.target.candidate)[side],
+        )
+        return explain(self.sides[side], steps, target, _keys(region, side), truth, rounding)
 
     def _moved(
-        self, judged: Judgement, bound: Array, ours: Array | None, theirs: Array | None
-    ) -> Array | None:
+        self, judged: Judgement, bound: Bounds, ours: Array | None, theirs: Array | None
+    ) -> Bounds | None:
         """The reference's limit, where it holds for the candidate too; saves an evaluation.
 
         It does for sums of products (whose limit follows from magnitudes, not from single elements) of one type on
@@ -150,10 +150,11 @@ class Judge:
         if (
             not (linear and same_type and near)
             or judged.axes is None
-            or bound.ndim != len(judged.axes.permutation)
+            or bound.limit.ndim != len(judged.axes.permutation)
         ):
             return None
-        return bound.transpose(judged.axes.permutation)
+        permutation = judged.axes.permutation
+        return bound.moved(lambda array: array.transpose(permutation))
 
     def _stuck(self, region: Region) -> str:
         if region.stray:
@@ -282,42 +283,3 @@ def _keys(region: Region, side: int) -> list[str]:
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
-
-
-def verdict_of(judged: Judgement) -> tuple[str, str]:
-    """The verdict of a pair and one sentence that explains it."""
-    errors = {"reference": judged.reference_error, "candidate": judged.candidate_error}
-    if judged.same is None:
-        return "undecided", judged.reason
-    if not judged.same:
-        return "divergent", judged.reason or _apart(judged)
-    bad = {side: error for side, error in errors.items() if error is not None and error > 1}
-    if bad:
-        side, error = max(bad.items(), key=lambda item: item[1])
-        return _not_itself(side, error, judged)
-    if judged.end_to_end is not None and judged.end_to_end.identical:
-        return "identical", "the recorded outputs are the same bits"
-    known = [error for error in errors.values() if error is not None]
-    share = f"; each side is within {max(known):.2g} of what round-off allows" if known else ""
-    how = f" ({judged.notes[0]})" if judged.notes else ""
-    return "round-off", f"in float64 both compute the same{how}{share}"
-
-
-def _apart(judged: Judgement) -> str:
-    assert judged.difference is not None
-    found = judged.difference
-    return (
-        f"on the same input, in float64, the outputs differ by up to {found.max_abs:.3g} "
-        f"(scale {found.reference_max:.3g}), {judged.gap:.2g} times what float32 resolves"
-    )
-
-
-def _not_itself(side: str, error: float, judged: Judgement) -> tuple[str, str]:
-    if np.isinf(error):
-        return "divergent" if side == "candidate" else "undecided", (
-            f"the {side}'s recorded output is not what its own operators give (NaN, infinity, or a value where none is allowed)"
-        )
-    return "low-precision" if error < 1e7 else "undecided", (
-        f"both say the same, but the {side}'s recorded output is {error:.2g} times farther from its own float64 value than "
-        "float32 round-off allows: reduced precision, or another algorithm"
-    )

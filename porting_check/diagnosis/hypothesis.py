@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from porting_check.alignment.families import family
+from porting_check.judgement import Judgement
 from porting_check.neutral.graph import Step
 from porting_check.neutral.node import Node
 from porting_check.numerics.difference import ShapeMismatch, difference
 from porting_check.numerics.normal import normalized
 from porting_check.numerics.program import Edits, OpaqueStep, Program
 from porting_check.numerics.truth import CannotEvaluate
-from porting_check.verdict import Judge, Judgement
+from porting_check.verdict import Judge
 
 Array = np.ndarray
 

@@ -16,9 +16,10 @@ from porting_check.alignment.families import family
 from porting_check.diagnosis.attributes import told
 from porting_check.diagnosis.hypothesis import Suspect, attribute_differences, nodes
 from porting_check.diagnosis.structure import described
+from porting_check.judgement import Judgement
 from porting_check.neutral.graph import Step
 from porting_check.numerics.truth import evaluate_node
-from porting_check.verdict import Judge, Judgement
+from porting_check.verdict import Judge
 
 Array = np.ndarray
 
@@ -91,10 +92,13 @@ def _applied(suspect: Suspect, step: Step) -> Iterable[tuple[Mistake, bool]]:
 def unseen(suspect: Suspect) -> list[str]:
     """What differs between two aligned operators of a region that nevertheless gave equal results."""
     said = []
+    padded = any(s.node is not None and s.node.op_type == "Pad" for s in (*suspect.reference, *suspect.candidate))
     for ours, theirs in suspect.pairs():
         one, other = nodes(ours), nodes(theirs)
         if one.op_type == other.op_type:
             for name, (wanted, present) in attribute_differences(one, other).items():
+                if name in ("pads", "auto_pad") and padded:
+                    continue  # a padding layer of its own makes up for it
                 said.append(
                     f"{one.op_type}: {name} is {told(present)}, the reference has {told(wanted)}; no difference on this input"
                 )

@@ -11,6 +11,8 @@ from porting_check.neutral.graph import Graph
 from porting_check.numerics.gap import FLOAT32
 from porting_check.numerics.program import Program
 from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.rule import IMPOSSIBLE, Rounding, judge_rounding
+from porting_check.numerics.spread import Bounds
 
 Array = np.ndarray
 
@@ -27,51 +29,102 @@ class SideTruth:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.program = Program(graph)
-        self._inner: OrderedDict[str, tuple[Array, Array]] = OrderedDict()
+        self._inner: OrderedDict[str, tuple[Array, Bounds]] = OrderedDict()
 
     def value(self, key: str) -> Array:
         """A value as recorded, or its truth where it lies inside a layer."""
         array = self.graph.array(key)
         return array if array is not None else self._truth(key)[0]
 
-    def _truth(self, key: str) -> tuple[Array, Array]:
+    def _truth(self, key: str) -> tuple[Array, Bounds]:
         if key not in self._inner:
             steps, used = self.graph.between(key, self.graph.trace.values)
             self._keep(key, self.bounded(tuple(steps), key, sorted(used)))
         return self._inner[key]
 
-    def _keep(self, key: str, found: tuple[Array, Array]) -> None:
+    def _keep(self, key: str, found: tuple[Array, Bounds]) -> None:
         self._inner[key] = found
         while len(self._inner) > self.KEPT:
             self._inner.popitem(last=False)
 
     def bounded(
-        self, steps: tuple[int, ...], target: str, boundary: Sequence[str], limit: Array | None = None
-    ) -> tuple[Array, Array]:
-        """The truth of ``target`` from the boundary's own values, and the error that round-off may leave in it.
+        self, steps: tuple[int, ...], target: str, boundary: Sequence[str], known: Bounds | None = None
+    ) -> tuple[Array, Bounds]:
+        """The truth of ``target`` from the boundary's own values, and what round-off may leave in it.
 
-        ``limit`` gives the error where it is known already.
+        ``known`` gives the latter where it is known already.
         """
         given: dict[str, Array] = {}
-        errors: dict[str, Array] = {}
+        errors: dict[str, Bounds] = {}
         for key in boundary:
             array = self.graph.array(key)
             if array is None:
                 given[key], errors[key] = self._truth(key)
             else:
                 given[key] = array
-        if limit is not None:
-            return self.program.evaluate(steps, given, [target])[target], limit
-        found = self.program.bounded(steps, given, target, self._unit(target, given), errors)
+        if known is not None:
+            return self.program.evaluate(steps, given, [target])[target], known
+        found = self.program.bounded(steps, given, target, self.unit(target, given), errors)
         if target not in self.graph.trace.values:
             self._keep(target, found)
         return found
 
-    def _unit(self, target: str, given: Mapping[str, Array]) -> float:
+    def judged(self, target: str, boundary: Sequence[str], truth: Array, bounds: Bounds) -> Rounding | None:
+        """The recorded value of ``target`` against its truth; ``None`` where it was not recorded."""
+        native = self.graph.array(target)
+        if native is None:
+            return None
+        known = {key: array for key in boundary if (array := self.graph.array(key)) is not None}
+        layout = self.graph.layouts.get(target, "")
+        channel = layout.find("C") if len(layout) == truth.ndim else -1
+        if channel < 0 and truth.ndim in (2, 3):
+            channel = truth.ndim - 1
+        return judged(
+            native, truth, bounds, channel=channel if channel >= 0 else None, unit=self.unit(target, known)
+        )
+
+    def unit(self, target: str, given: Mapping[str, Array]) -> float:
         """Unit round-off of the arithmetic: the coarsest of what went in and what came out, as recorded."""
         recorded = [self.graph.array(key) for key in (target, *given)]
         known = [UNIT[a.dtype.name] for a in recorded if a is not None and a.dtype.name in UNIT]
         return max(known, default=FLOAT32)
+
+
+def judged(
+    native: Array, truth: Array, bounds: Bounds, *, channel: int | None = None, unit: float = FLOAT32
+) -> Rounding:
+    """A native value against its truth, by the rule; equal non-finite values agree.
+
+    Args:
+        native: as a framework made it.
+        truth: in float64.
+        bounds: what round-off may do.
+        channel: axis of the channels, where it is known.
+        unit: unit round-off of the native arithmetic.
+
+    Example:
+        >>> judged(np.float32([1.0, 2.0]), np.array([1.0, 2.5]), Bounds(np.array([0.0, 0.25]))).ratio
+        2.0
+    """
+    if native.shape != truth.shape:
+        return IMPOSSIBLE
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.subtract(native, truth, dtype=np.complex128 if native.dtype.kind == "c" else np.float64)
+    if not np.isfinite(error).all():
+        agree = (native == truth) | (np.isnan(native) & np.isnan(truth))
+        error[agree] = 0.0
+    if error.dtype.kind == "c":
+        error = np.abs(error)
+    limit = np.broadcast_to(bounds.limit, error.shape)
+    rounding = judge_rounding(error, limit)
+    if bounds.spread is None or not np.isfinite(rounding.ratio) or rounding.verdict == "exact":
+        return rounding
+    for exactly in (False, True):
+        tau = np.broadcast_to(bounds.spread(exactly), error.shape)
+        rounding = judge_rounding(error, limit, tau, result=truth, channel=channel, unit=unit)
+        if rounding.good:
+            break
+    return rounding
 
 
 def ratio(native: Array, truth: Array, bound: Array) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,8 @@ from porting_check.neutral.graph import Graph, Operand, Step
 from porting_check.neutral.layout import Layout, convert
 from porting_check.neutral.node import Node
 from porting_check.numerics.normal import at_float32
-from porting_check.numerics.roundoff import UNIT, limits
+from porting_check.numerics.roundoff import LINEAR, UNIT
+from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node
 
 Array = np.ndarray
@@ -28,7 +29,7 @@ class Edits:
 
     ``nodes`` replaces the node of a step by a chain of nodes (written in the step's own local names; an empty chain drops
     the step and passes its first input on). ``operands`` replaces what a step reads at an input position, in the node's
-    canonical layout.
+    canonical layout. ``rounding`` is applied to both factors of every sum of products.
 
     Example:
         >>> Edits(nodes={4: (graph.steps[4].node.edit(pads=(0, 0, 1, 1)),)})     # doctest: +SKIP
@@ -36,12 +37,22 @@ class Edits:
 
     nodes: Mapping[int, tuple[Node, ...]] = field(default_factory=dict)
     operands: Mapping[tuple[int, int], Array] = field(default_factory=dict)
+    rounding: Callable[[Array, int], Array] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.operands)
+        return bool(self.nodes or self.operands or self.rounding)
 
 
 NO_EDITS = Edits()
+
+EXACT = Bounds(np.zeros(()))
+"""Bounds of a value that is handed on as it is."""
+
+
+def _native(bounds: Bounds, operand: Operand) -> Bounds:
+    if not operand.layout:
+        return bounds
+    return bounds.moved(lambda array: to_canonical(array, operand.canonical, operand.layout))
 
 
 def to_canonical(array: Array, layout: str, canonical: str) -> Array:
@@ -97,15 +108,15 @@ class Program:
         given: Mapping[str, Array],
         target: str,
         unit: float,
-        errors: Mapping[str, Array] | None = None,
-    ) -> tuple[Array, Array]:
-        """Like :meth:`evaluate` for one value, with the largest error that round-off of this unit may leave in it.
+        errors: Mapping[str, Bounds] | None = None,
+    ) -> tuple[Array, Bounds]:
+        """Like :meth:`evaluate` for one value, with what round-off of this unit may leave in it.
 
         ``errors`` is what the given values themselves may be off by. Attributes are used at float32 (see
         :func:`normal.at_float32`) unless the unit is float64's.
         """
         values, bounds = self._run(steps, given, {target}, NO_EDITS, unit, errors)
-        return values[target], bounds.get(target, np.zeros(()))
+        return values[target], bounds.get(target, EXACT)
 
     def _run(
         self,
@@ -114,10 +125,10 @@ class Program:
         keep: set[str],
         edits: Edits,
         unit: float | None,
-        known: Mapping[str, Array] | None = None,
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        known: Mapping[str, Bounds] | None = None,
+    ) -> tuple[dict[str, Array], dict[str, Bounds]]:
         held: dict[str, Array] = {key: to_double(value) for key, value in given.items()}
-        errors: dict[str, Array] = dict(known or {})
+        errors: dict[str, Bounds] = dict(known or {})
         uses = self._uses(steps)
         for index in steps:
             self._step(self.graph.steps[index], held, errors, edits, unit)
@@ -136,7 +147,7 @@ class Program:
         return freed
 
     def _step(
-        self, step: Step, held: dict[str, Array], errors: dict[str, Array], edits: Edits, unit: float | None
+        self, step: Step, held: dict[str, Array], errors: dict[str, Bounds], edits: Edits, unit: float | None
     ) -> None:
         if step.node is None:
             record = self.graph.record_of(step)
@@ -151,20 +162,31 @@ class Program:
         for number, node in enumerate(chain):
             replaced = edits if number == len(chain) - 1 else NO_EDITS
             inputs = [self._input(step, n, i, held, local, replaced) for i, n in enumerate(node.inputs)]
+            if edits.rounding is not None and node.op_type in LINEAR:
+                inputs[:2] = [x if x is None else edits.rounding(x, i) for i, x in enumerate(inputs[:2])]
             node = node if unit == UNIT["float64"] else at_float32(node)
             outputs = evaluate_node(node, inputs)
             local.update(zip(node.outputs, outputs, strict=False))
             if unit is not None:
                 incoming = [self._error(operand, errors) for operand in step.inputs]
-                bounds = limits(node, inputs, incoming, outputs, unit)
-                self._write(step, node, dict(zip(node.outputs, bounds, strict=False)), errors)
+                bounds = bounds_of(node, inputs, incoming, outputs, unit)
+                self._bound(step, node, dict(zip(node.outputs, bounds, strict=False)), errors)
         self._write(step, chain[-1], local, held)
 
     @staticmethod
-    def _error(operand: Operand, errors: Mapping[str, Array]) -> Array | None:
+    def _error(operand: Operand, errors: Mapping[str, Bounds]) -> Bounds | None:
         """The error that an operand carries, in the node's layout."""
         error = errors.get(operand.key)
-        return None if error is None else to_canonical(error, operand.layout, operand.canonical)
+        if error is None or not operand.layout:
+            return error
+        return error.moved(lambda array: to_canonical(array, operand.layout, operand.canonical))
+
+    @staticmethod
+    def _bound(step: Step, last: Node, local: Mapping[str, Bounds], errors: dict[str, Bounds]) -> None:
+        """Keep the bounds of a step's outputs, in native layout."""
+        for name, operand in zip(last.outputs, step.outputs, strict=False):
+            if name and name in local:
+                errors[operand.key] = _native(local[name], operand)
 
     def _input(
         self,

@@ -131,12 +131,12 @@ def _rule(node: Node) -> Rule:
     return next((rule for ops, rule in table if node.op_type in ops), _response)
 
 
-def any_order(terms: float, magnitude: Array, result: Array, unit: float) -> Array:
-    """Limit of a sum of ``terms`` products in any order of summation; see the module's head."""
+def any_order(count: float, magnitude: Array, result: Array, unit: float) -> Array:
+    """Limit of a sum of ``count`` products in any order of summation; see the module's head."""
     size = np.abs(result)
-    count = np.sqrt(2 * np.log(2 * max(result.size, 1) / 1e-9))
-    half, whole = 0.577 * count * unit * np.sqrt(terms + 2) / 2, 0.577 * count * unit
-    return np.asarray(half * magnitude + (half + whole) * size)
+    factor = 0.577 * np.sqrt(2 * np.log(2 * max(result.size, 1) / 1e-9)) * unit
+    half = factor * np.sqrt(count + 2) / 2
+    return np.asarray(half * magnitude + (half + factor) * size)
 
 
 def _errors(incoming: Sequence[Array | None], position: int) -> Array | None:
@@ -177,7 +177,7 @@ def _sum_of_products(
     # Two digits are enough here, so the second evaluation is made in float32.
     magnitudes = [np.abs(x, dtype=np.float32) if x is not None and x.dtype.kind == "f" else x for x in inputs]
     magnitude = evaluate_node(node, _fixed_operands(node, magnitudes, inputs), dtype=None)[0]
-    limit = any_order(_terms(node, inputs, output), magnitude, output, unit)
+    limit = any_order(terms(node, inputs, output), magnitude, output, unit)
     for position in range(min(2, len(inputs)) if node.op_type in ("Gemm", "MatMul", "Einsum") else 1):
         error = _errors(incoming, position)
         if error is not None:
@@ -198,7 +198,7 @@ def _fixed_operands(
     return changed
 
 
-def _terms(node: Node, inputs: Sequence[Array | None], output: Array) -> float:
+def terms(node: Node, inputs: Sequence[Array | None], output: Array) -> float:
     """Number of terms in the sum that makes one output (an upper bound at borders)."""
     data = inputs[0]
     assert data is not None
@@ -216,7 +216,21 @@ def _terms(node: Node, inputs: Sequence[Array | None], output: Array) -> float:
         return float(np.prod(node.attributes["kernel_shape"]))
     if node.op_type in ("Resize", "Upsample", "GridSample"):
         return 16.0 * max(1.0, data.size / max(output.size, 1))
-    return float(max(1.0, data.size / max(output.size, 1))) if node.op_type != "Einsum" else float(data.size)
+    if node.op_type == "Einsum":
+        return _einsum_terms(node, inputs)
+    return float(max(1.0, data.size / max(output.size, 1)))
+
+
+def _einsum_terms(node: Node, inputs: Sequence[Array | None]) -> float:
+    """Product of the sizes of the summed letters; every element of the first operand where they are not all written."""
+    equation = str(node.attributes["equation"]).replace(" ", "")
+    sides, _, kept = equation.partition("->")
+    sizes: dict[str, int] = {}
+    for letters, operand in zip(sides.split(","), inputs, strict=False):
+        if operand is None or "." in letters or "->" not in equation:
+            return float(inputs[0].size) if inputs[0] is not None else 1.0
+        sizes.update(zip(letters, operand.shape, strict=False))
+    return float(np.prod([size for letter, size in sizes.items() if letter not in kept]))
 
 
 def _normalization(

@@ -12,10 +12,10 @@ from porting_check.diagnosis.hypothesis import Suspect
 from porting_check.diagnosis.power import TRAINING_ONLY, power, unseen
 from porting_check.diagnosis.search import diagnose
 from porting_check.examination import Examination
+from porting_check.judgement import Judgement, verdict_of
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.trace import Record
 from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Power, Report, Side
-from porting_check.verdict import Judgement, verdict_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -97,7 +97,7 @@ def _side(graph: Graph) -> Side:
 def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -> PairResult:
     target = judged.region.target
     verdict, explanation = _verdict(found, judged)
-    known = [error for error in (judged.reference_error, judged.candidate_error) if error is not None]
+    known = [error for error in judged.errors if error is not None]
     suspect = Suspect(found.judge, judged)
     return PairResult(
         index=number,
@@ -109,8 +109,8 @@ def _pair(found: Examination, judged: Judgement, number: int, inherited: bool) -
         difference=judged.difference,
         ratio=max(known) if judged.same and known else (judged.gap if judged.same is False else None),
         end_to_end=judged.end_to_end,
-        reference_error=judged.reference_error,
-        candidate_error=judged.candidate_error,
+        reference_error=judged.errors[0],
+        candidate_error=judged.errors[1],
         reference_shape=judged.shapes[0],
         candidate_shape=judged.shapes[1],
         layout=judged.axes.how if judged.axes else "",

@@ -1,0 +1,166 @@
+"""The typical error of a sum of products, for any data: the unit ``tau`` of the rule.
+
+With ``n`` terms of squares' sum ``q^2`` and result ``y``, summed in an unknown order::
+
+    tau = u sqrt(n (y^2 / 3 + q^2 / 6) + q^2 + y^2)
+
+Each addition rounds by at most half an ulp of the partial sum, with variance 0.18 u^2 S^2 for log-uniform significands; the
+worst order is the sequential one, and its partial sums are a Brownian bridge that ends at ``y`` with quadratic variation
+``q^2`` (exchangeable terms). The predicted rms of ``error / tau`` is 0.42; measured over 18 convolution and 12 linear
+shapes, six kinds of data and 24 backends it never exceeded 0.52, while errors in ulps span six decades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from porting_check.neutral.graph import MOVEMENT
+from porting_check.neutral.node import Node
+from porting_check.numerics import roundoff
+from porting_check.numerics.rule import ANY_ORDER_MAX, largest_deviate
+from porting_check.numerics.truth import evaluate_node
+
+Array = np.ndarray
+
+Spread = Callable[[bool], Array]
+"""``spread(exactly)`` gives tau; not exactly: a smaller one from ``q >= s / sqrt(n)``, which costs no evaluation."""
+
+PASSING = {"Relu", "Clip", "LeakyRelu", "PRelu", "Abs", "Neg", "Add", "Sub", "BatchNormalization", "Mul"}
+"""Operators that hand an error on and add little of their own."""
+
+OWN = 6.0
+"""A limit of an operator's own is about this many times its typical error's tau."""
+
+_INTERPOLATION = {"Resize", "Upsample", "GridSample"}
+_MEANS = {"AveragePool", "GlobalAveragePool", "AdaptiveAveragePool", "ReduceMean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What round-off may do to a value: the limit in any order of summation, and tau where the law of sums holds.
+
+    ``terms`` is the length of the longest sum on the way.
+    """
+
+    limit: Array
+    spread: Spread | None = None
+    terms: float = 0.0
+
+    def moved(self, move: Callable[[Array], Array]) -> Bounds:
+        """The same for a value whose elements were moved about."""
+        spread = self.spread
+        return Bounds(
+            move(self.limit), None if spread is None else lambda exactly: move(spread(exactly)), self.terms
+        )
+
+
+def bounds_of(
+    node: Node,
+    inputs: Sequence[Array | None],
+    incoming: Sequence[Bounds | None],
+    outputs: Sequence[Array],
+    unit: float,
+) -> list[Bounds]:
+    """Bounds of each output of a node, from those of its inputs (``None`` = exact).
+
+    Args:
+        node: the operator.
+        inputs: its inputs in float64, canonical layout.
+        incoming: what round-off did to each input.
+        outputs: its outputs in float64.
+        unit: unit round-off of the native arithmetic.
+
+    Example:
+        >>> x = np.ones((1, 4)); w = np.ones((2, 4))
+        >>> node = Node("Gemm", ("x", "w"), attributes={"transB": 1})
+        >>> found = bounds_of(node, [x, w], [None, None], [x @ w.T], 2.0**-24)[0]
+        >>> found.terms, bool((found.spread(True) < found.limit).all())
+        (5.0, True)
+    """
+    errors = [None if b is None or not b.limit.any() else b for b in incoming]
+    limits = roundoff.limits(node, inputs, [None if b is None else b.limit for b in errors], outputs, unit)
+    carried = max((b.terms for b in errors if b is not None), default=0.0)
+    linear = node.op_type in roundoff.LINEAR
+    terms = max(carried, roundoff.terms(node, inputs, outputs[0]) if linear else 0.0)
+    spread = _spread(node, inputs, errors, outputs, limits[0], unit) if outputs else None
+    return [Bounds(limit, spread if place == 0 else None, terms) for place, limit in enumerate(limits)]
+
+
+def _spread(
+    node: Node,
+    inputs: Sequence[Array | None],
+    incoming: Sequence[Bounds | None],
+    outputs: Sequence[Array],
+    limit: Array,
+    unit: float,
+) -> Spread | None:
+    arriving = [place for place, bounds in enumerate(incoming) if bounds is not None]
+    if node.op_type in roundoff.LINEAR and not arriving:
+        return lambda exactly: tau(node, inputs, outputs[0], limit, unit, exactly=exactly)
+    if len(arriving) != 1 or node.op_type not in PASSING | MOVEMENT:
+        return None
+    place = arriving[0]
+    before = incoming[place]
+    spread = before.spread if before is not None else None
+    if spread is None:
+        return None
+
+    def passed(exactly: bool) -> Array:
+        given: list[Array | None] = [None] * len(inputs)
+        given[place] = spread(exactly)
+        carried = roundoff.limits(node, inputs, given, outputs, 0.0)[0]
+        own = roundoff.limits(node, inputs, [None] * len(inputs), outputs, unit)[0]
+        return np.asarray(carried + own / OWN)
+
+    return passed
+
+
+def tau(
+    node: Node,
+    inputs: Sequence[Array | None],
+    output: Array,
+    limit: Array,
+    unit: float,
+    *,
+    exactly: bool = True,
+) -> Array:
+    """The unit of a linear node's error; see the module's head.
+
+    Args:
+        node: the operator.
+        inputs: its operands in float64.
+        output: its result in float64.
+        limit: its any-order limit, which holds the sum of magnitudes.
+        unit: unit round-off.
+        exactly: evaluate the sum of squares; else take its least possible value.
+    """
+    terms = roundoff.terms(node, inputs, output)
+    size = np.abs(output)
+    if exactly and node.op_type not in _INTERPOLATION:
+        squares = np.abs(_squares(node, inputs, terms))
+    else:
+        factor = ANY_ORDER_MAX * largest_deviate(output.size) * unit
+        half = factor * np.sqrt(terms + 2) / 2
+        magnitude = np.maximum((limit - (half + factor) * size) / half, size)
+        squares = np.square(magnitude) / (1.0 if node.op_type in _INTERPOLATION else terms)
+    return tau_of(terms, size, squares, unit)
+
+
+def tau_of(terms: float, result: Array, squares: Array, unit: float) -> Array:
+    """The formula itself, from the result and the sum of the squares of its products."""
+    size = np.square(result)
+    return np.asarray(unit * np.sqrt(terms * (size / 3 + squares / 6) + squares + size) + 1e-300)
+
+
+def _squares(node: Node, inputs: Sequence[Array | None], terms: float) -> Array:
+    """Sum of the squares of the products, by the node itself on squares; two digits are enough, so in float32."""
+    squared = [np.square(x, dtype=np.float32) if x is not None and x.dtype.kind == "f" else x for x in inputs]
+    if node.op_type in ("ReduceMean", "ReduceSum"):
+        squared = [squared[0], *inputs[1:]]
+    scales = {name: node.attributes[name] ** 2 for name in ("alpha", "beta") if name in node.attributes}
+    with np.errstate(over="ignore"):
+        found = evaluate_node(node.edit(**scales), squared, dtype=None)[0]
+    return found / terms if node.op_type in _MEANS else found

@@ -1,0 +1,102 @@
+"""Winograd convolution in float32, to know the error that a fast algorithm makes on given data.
+
+Matrices of F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3) after Lavin & Gray (arXiv:1509.09308) and Barabasz et al.
+(arXiv:1803.10986), built by the Cook-Toom method at the usual points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from porting_check.neutral.node import Node
+from porting_check.numerics.operators.windows import padded, resolve
+
+Array = np.ndarray
+
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+TILES = (2, 4, 6)
+
+SIMILAR = (0.1, 6.0)
+"""How the rms of an error may stand to that of the emulated algorithm (implementations scale their matrices variously)."""
+
+MOST = 1 << 22
+"""Most values of a batch that is emulated; larger ones are cut to their first channels out and samples."""
+
+
+def matrices(tile: int) -> tuple[Array, Array, Array]:
+    """The transforms of output, kernel and data of F(tile, 3), so that ``A^T ((G g) * (B^T d))`` is the correlation.
+
+    Example:
+        >>> a, g, b = matrices(2)
+        >>> d, k = np.arange(4.0), np.array([1.0, 2.0, 3.0])
+        >>> (a.T @ ((g @ k) * (b.T @ d))).tolist(), np.correlate(d, k, "valid").tolist()
+        ([8.0, 14.0], [8.0, 14.0])
+    """
+    size = tile + 2
+    points = np.array(POINTS[: size - 1])
+    at = np.vander(points, size, increasing=True)
+    kernel = np.vstack([at[:, :3], [0.0, 0.0, 1.0]])
+    output = np.vstack([at[:, :tile], [0.0] * (tile - 1) + [1.0]])
+    whole = np.vstack([at, [0.0] * (size - 1) + [1.0]])
+    # The transposition principle: the data transform is the inverse of evaluation at the points.
+    data = np.linalg.inv(whole)
+    scale = np.array([np.prod([p - q for q in points if q != p]) for p in points] + [1.0])
+    return output, kernel / scale[:, None], data * scale
+
+
+def convolve(x: Array, w: Array, tile: int) -> Array:
+    """A stride-1 correlation of padded ``x (N, C, H, W)`` with ``w (O, C, 3, 3)`` by Winograd, in float32."""
+    a, g, b = (m.astype(np.float32) for m in matrices(tile))
+    rows, columns = x.shape[2] - 2, x.shape[3] - 2
+    counts = -(-rows // tile), -(-columns // tile)
+    grown = [(0, 0), (0, 0), (0, counts[0] * tile + 2 - x.shape[2]), (0, counts[1] * tile + 2 - x.shape[3])]
+    x = np.pad(x.astype(np.float32), grown)
+    tiles = np.lib.stride_tricks.sliding_window_view(x, (tile + 2, tile + 2), axis=(2, 3))[
+        :, :, ::tile, ::tile
+    ]
+    data = np.einsum("ip,nctuij,jq->ncpqtu", b, tiles, b, optimize=True)
+    kernel = np.einsum("pi,ocij,qj->ocpq", g, w.astype(np.float32), g, optimize=True)
+    shape = (data.shape[0], kernel.shape[0])
+    made = np.zeros((*shape, *data.shape[2:]), np.float32)
+    for channel in range(w.shape[1]):
+        made += kernel[None, :, channel, :, :, None, None] * data[:, None, channel]
+    found = np.einsum("pi,nopqtu,qj->notiuj", a, made, a, optimize=True)
+    return np.asarray(found).reshape(*shape, counts[0] * tile, counts[1] * tile)[:, :, :rows, :columns]
+
+
+def fast_algorithm(node: Node, inputs: Sequence[Array | None], error: Array, truth: Array) -> str | None:
+    """``Winograd F(6x6, 3x3)`` when recomputing by it makes an error of this size, else ``None``.
+
+    Args:
+        node: a convolution; only 3x3 with stride 1, no dilation and one group has such algorithms.
+        inputs: data and kernel in float64, canonical layout.
+        error: of the node's output, canonical layout.
+        truth: the output in float64.
+    """
+    x, w = inputs[0], inputs[1]
+    if (
+        node.op_type != "Conv"
+        or x is None
+        or w is None
+        or w.shape[2:] != (3, 3)
+        or node.attributes.get("group", 1) != 1
+    ):
+        return None
+    windows = resolve(node.attributes, x.shape[2:], w.shape[2:])
+    if set(windows.strides) != {1} or set(windows.dilations) != {1}:
+        return None
+    samples = max(1, min(x.shape[0], MOST // max(x[0].size, 1)))
+    outputs = max(1, min(w.shape[0], MOST // max(truth[0, 0].size * samples, 1)))
+    part = (slice(samples), slice(outputs))
+    bias = inputs[2] if len(inputs) > 2 else None
+    wanted = truth[part] - (0.0 if bias is None else bias[:outputs].reshape(1, -1, 1, 1))
+    size = float(np.sqrt(np.square(error[part]).mean()))
+    for tile in TILES[::-1]:
+        emulated = convolve(padded(x[:samples], windows.pads), w[:outputs], tile) - wanted
+        own = float(np.sqrt(np.square(emulated).mean()))
+        within = np.abs(error[part]).max() <= SIMILAR[1] * np.abs(emulated).max()
+        if own and SIMILAR[0] <= size / own <= SIMILAR[1] and within:
+            return f"Winograd F({tile}x{tile}, 3x3)"
+    return None
