@@ -28,6 +28,7 @@ from porting_check.cli_options import (
     EPILOG,
     Atol,
     Candidate,
+    Gradients,
     Inputs,
     Json,
     Junit,
@@ -56,6 +57,7 @@ from porting_check.cli_support import (
     safe_streams,
     tell,
 )
+from porting_check.cli_sweep import sweep
 from porting_check.neutral.errors import PortingError
 
 app = typer.Typer(
@@ -114,6 +116,7 @@ def compare(
     layout: Layout = None,
     mapping: Map = None,
     transfer: Transfer = False,
+    gradients: Gradients = False,
     rtol: Rtol = None,
     atol: Atol = None,
     out: Out = None,
@@ -134,6 +137,7 @@ def compare(
         "rtol": rtol,
         "atol": atol,
         "transfer": transfer,
+        **({"gradients": True} if gradients else {}),
     }
     files = named_files(inputs or ())
     prepare(out, junit)
@@ -186,6 +190,10 @@ def record(
 app.command(
     epilog="Exit status: 0 all agree, 1 some differ, 2 wrong usage, 3 nothing could be run, 4 inconclusive."
 )(crosscheck)
+
+app.command(
+    epilog="Exit status: 0 all within round-off, 1 some differ, 2 wrong usage, 3 nothing could be run, 4 inconclusive."
+)(sweep)
 
 
 @app.command(name="report", epilog="Exit status: 0 rendered, 2 the file or a target cannot be used.")

@@ -89,10 +89,11 @@ def _subject(network: str, shape: str | None, seed: int, inputs: list[str] | Non
         return network, named_files(inputs or ()), ""
     if inputs:
         raise typer.BadParameter("a layer gets noise; say its --shape", param_hint="--inputs")
-    return parse(network, _sizes(shape), seed)
+    return parse(network, sizes_of(shape), seed)
 
 
-def _sizes(text: str | None) -> tuple[int, ...] | None:
+def sizes_of(text: str | None) -> tuple[int, ...] | None:
+    """The sizes in ``1,3,32,32`` or ``1x3x32x32``; ``None`` stays."""
     if text is None:
         return None
     parts = [part.strip() for part in text.replace("x", ",").split(",")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,17 @@ from porting_check.judgement import Judgement, verdict_of
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.trace import Record
 from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Power, Report, Side
+from porting_check.report.section import Section
 
 Progress = Callable[[str, int, int], None]
 
 
-def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress) -> Report:
+def assemble(
+    found: Examination, settings: Mapping[str, Any], progress: Progress, sections: Sequence[Section] = ()
+) -> Report:
     """Build the report of an examination; diagnoses every divergent pair.
+
+    Verdicts of further sections take part, unless a tolerance decides.
 
     Example:
         >>> assemble(examine(ours, theirs), {"seed": 0}, progress).verdict      # doctest: +SKIP
@@ -42,6 +47,7 @@ def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress
     findings += _outputs(found, pairs)
     lacking = _not_compared(found)
     verdict, reason = _overall(found, pairs, lacking)
+    verdict, reason = _with_sections(verdict, reason, sections)
     if settings.get("rtol") is not None:
         verdict, reason = _tolerated(found, verdict, float(settings["rtol"]), float(settings["atol"]))
     return Report(
@@ -56,7 +62,24 @@ def assemble(found: Examination, settings: Mapping[str, Any], progress: Progress
         warnings=tuple(_warnings(found, pairs)),
         outputs=tuple(p for p, j in zip(pairs, found.judged, strict=False) if j.region.target.output),
         settings=dict(settings),
+        sections=tuple(sections),
     )
+
+
+def _with_sections(verdict: str, reason: str, sections: Sequence[Section]) -> tuple[str, str]:
+    """A divergent section makes the report divergent, an undecided one makes a faithful report inconclusive."""
+    for section in sections:
+        if section.verdict == "divergent":
+            also = f"{reason}; {_title(section)}" if verdict == "divergent" else _title(section)
+            verdict, reason = "divergent", also
+    for section in sections:
+        if section.verdict == "inconclusive" and verdict == "faithful":
+            verdict, reason = "inconclusive", _title(section)
+    return verdict, reason
+
+
+def _title(section: Section) -> str:
+    return f"{section.title}: {section.answer.rstrip('.')}"
 
 
 def _power(found: Examination) -> list[Power]:

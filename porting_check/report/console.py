@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from porting_check.report import facts, section_forms, wording
+from porting_check.report import facts, growth_console, section_forms, wording
 from porting_check.report.page import Page, cells, fit, pad, painter
 from porting_check.report.result import Finding, PairResult, ParameterResult, Report
 
@@ -57,6 +57,7 @@ def render(
     _warnings(page, report)
     _findings(page, report)
     _pairs(page, report, fold=fold)
+    _growth(page, report)
     _outputs(page, report)
     for section in report.sections:
         section_forms.console(page, section)
@@ -238,6 +239,17 @@ def _names(pair: PairResult, width: int) -> list[str]:
 
 # ----------------------------------------------------------------------------------------------------
 # What follows the table
+
+
+def _growth(page: Page, report: Report) -> None:
+    """How the error grew with depth: a sentence, and the drawing where everything is wanted."""
+    said = growth_console.sentence(report)
+    if not said:
+        return
+    page.section("Error and depth")
+    page.text(said)
+    if page.limit is None:
+        page.lines += growth_console.lines(report, width=page.width)
 
 
 def _outputs(page: Page, report: Report) -> None:

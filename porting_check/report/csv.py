@@ -52,7 +52,7 @@ def dumps(report: Report) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for number, pair in enumerate(report.pairs, 1):
-        writer.writerow([_cell(value) for value in _row(report, number, pair)])
+        writer.writerow([spreadsheet_safe(value) for value in _row(report, number, pair)])
     return stream.getvalue()
 
 
@@ -79,7 +79,8 @@ def _shape(sizes: tuple[int, ...]) -> str:
     return "x".join(map(str, sizes))
 
 
-def _cell(value: object) -> object:
+def spreadsheet_safe(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str):

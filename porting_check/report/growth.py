@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from porting_check.report import wording
 from porting_check.report.result import PairResult, Report
@@ -66,6 +67,30 @@ def relative(difference: Difference | None) -> float | None:
         return None
     scale = difference.reference_max
     return difference.max_abs / scale if scale and math.isfinite(scale) else difference.max_abs
+
+
+def rows(report: Report) -> tuple[Mapping[str, Any], ...]:
+    """The error against depth as plain rows, in execution order: what every other form of the drawing is made from.
+
+    Returns:
+        One mapping per pair: ``depth`` (from 1), ``layer``, ``op``, ``verdict``, ``isolated`` and ``end_to_end`` (largest
+        difference as a share of the layer's largest value; ``None`` where there is none).
+
+    Example:
+        >>> rows(report)[0]                                        # doctest: +SKIP
+        {'depth': 1, 'layer': 'conv1 ↔ stem.0', 'op': 'Conv', 'verdict': 'round-off', 'isolated': 2e-07, 'end_to_end': 2e-07}
+    """
+    return tuple(
+        {
+            "depth": number,
+            "layer": wording.pair_name(pair),
+            "op": pair.op,
+            "verdict": pair.verdict,
+            "isolated": relative(pair.difference),
+            "end_to_end": relative(pair.end_to_end),
+        }
+        for number, pair in enumerate(report.pairs, 1)
+    )
 
 
 def growth(report: Report) -> Growth | None:

@@ -7,25 +7,12 @@ allows only the one style sheet and the one script whose hashes it names, and no
 
 from __future__ import annotations
 
-import base64
-import datetime as dt
-import difflib
-import functools
-import hashlib
-import os
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from porting_check.report import facts, section_forms, wording
 from porting_check.report.growth import growth, relative
-from porting_check.report.result import PairResult, Report
-
-if TYPE_CHECKING:
-    import jinja2
-
-TEMPLATES = Path(__file__).parent / "templates"
+from porting_check.report.result import Report
+from porting_check.report.webpage import asset, date, digest, environment, markup
 
 NUMBERS: tuple[tuple[str, str], ...] = (
     ("max_abs", "largest difference"),
@@ -55,17 +42,17 @@ def dumps(report: Report) -> str:
         >>> dumps(report).splitlines()[0]                      # doctest: +SKIP
         '<!doctype html>'
     """
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             **_context(report),
-            style=_markup(style),
-            script=_markup(script),
-            policy=f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+            style=markup(style),
+            script=markup(script),
+            policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; "
             "base-uri 'none'; form-action 'none'",
-            date=_date(),
+            date=date(),
         )
     )
 
@@ -78,9 +65,9 @@ def fragment(report: Report) -> str:
         '<div class="porting-check">'
     """
     return (
-        _environment()
+        environment()
         .get_template("fragment.html.j2")
-        .render(**_context(report), style=_markup(_asset("fragment.css")))
+        .render(**_context(report), style=markup(asset("fragment.css")))
     )
 
 
@@ -99,84 +86,3 @@ def _context(report: Report) -> dict[str, Any]:
         "numbers": NUMBERS,
         "entry": section_forms.entry,
     }
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    """Templates in which every value is escaped and made printable, and a misspelt name is an error."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.filters["figure"] = _figure
-    environment.filters["nodes"] = _nodes
-    return environment
-
-
-def _printable(value: Any) -> Any:
-    """Applied to everything that a template prints: no control or direction-changing character survives."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return wording.block(value) if "\n" in value else wording.clean(value, 4000)
-    return value
-
-
-def _figure(value: Any) -> str:
-    """A number, an index, or a dash."""
-    if isinstance(value, (tuple, list)):
-        return "(" + ", ".join(str(item) for item in value) + ")"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return wording.number(value)
-
-
-def _nodes(pair: PairResult) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """Both nodes in pieces, each piece with whether it differs from the other side."""
-    sides = [wording.clean(text, 4000) for text in (pair.reference_node, pair.candidate_node)]
-    if not all(sides):
-        return [
-            (label, [(text, False)])
-            for label, text in zip(("reference", "candidate"), sides, strict=True)
-            if text
-        ]
-    # A piece is one attribute with its value (brackets may hold commas), or whatever stands between.
-    left, right = (re.findall(r"\w+=(?:\[[^\]]*\]|[^,()]*)|[^,()\s]+|[,()]\s*|\s+", text) for text in sides)
-    matches = difflib.SequenceMatcher(a=left, b=right, autojunk=False).get_matching_blocks()
-    same = (
-        {i for m in matches for i in range(m.a, m.a + m.size)},
-        {i for m in matches for i in range(m.b, m.b + m.size)},
-    )
-    pieces = [
-        [(text, index not in kept) for index, text in enumerate(side)]
-        for side, kept in zip((left, right), same, strict=True)
-    ]
-    return [("reference", pieces[0]), ("candidate", pieces[1])]
-
-
-@functools.cache
-def _asset(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _markup(text: str) -> Any:
-    """One of our own files, to be put into the page as it is."""
-    from markupsafe import Markup
-
-    return Markup(text)  # noqa: S704  a constant file of this package, never a value of a report
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def _date(environment: Mapping[str, str] = os.environ) -> str:
-    """The day that ``SOURCE_DATE_EPOCH`` names; nothing without it, so that the bytes stay the same."""
-    epoch = environment.get("SOURCE_DATE_EPOCH", "")
-    if not epoch.isdecimal() or len(epoch) > 11:
-        return ""
-    return dt.datetime.fromtimestamp(int(epoch), tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")

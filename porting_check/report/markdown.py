@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from porting_check.report import facts, section_forms, wording
+from porting_check.report import facts, growth_console, section_forms, wording
 from porting_check.report.result import Finding, PairResult, Report
 
 BYTES = 900_000
@@ -41,6 +41,7 @@ def _document(report: Report, limit: int) -> list[str]:
         lines += [f"> ⚠️ {escape(notice)}", ""]
     lines += _findings(report, limit)
     lines += _pairs(report, limit)
+    lines += _growth(report, limit)
     lines += _outputs(report, limit)
     for section in report.sections:
         lines += section_forms.markdown(section, limit, escape)
@@ -192,6 +193,14 @@ def _outputs(report: Report, limit: int) -> list[str]:
         *table,
         *_more(len(report.outputs) - len(rows), "output"),
     ]
+
+
+def _growth(report: Report, limit: int) -> list[str]:
+    said = growth_console.sentence(report)
+    if not said:
+        return []
+    drawing = growth_console.markdown(report, limit=min(limit, 60))
+    return ["<details><summary>Error and depth</summary>", "", escape(said), "", drawing, "</details>", ""]
 
 
 def _not_compared(report: Report, limit: int) -> list[str]:

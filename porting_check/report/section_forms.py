@@ -80,9 +80,14 @@ def markdown(section: Section, limit: int, escape: Callable[[str], str]) -> list
         lines += ["| " + " | ".join(escape(title) for title in section.columns.values()) + " |"]
         lines += ["|" + "|".join(" ---: " if _numeric(rows, k) else " --- " for k in section.columns) + "|"]
         lines += [
-            "| " + " | ".join(escape(entry(row.get(k))) for k in section.columns) + " |" for row in rows
+            "| " + " | ".join(_cell(row.get(key), escape) for key in section.columns) + " |" for row in rows
         ]
         lines += [""]
     if len(rows) < len(section.rows):
         lines += [f"… and {wording.count(len(section.rows) - len(rows), 'row')} more", ""]
     return lines + [f"- {escape(wording.clean(note, 4000))}" for note in section.notes[:limit]] + [""]
+
+
+def _cell(value: Any, escape: Callable[[str], str]) -> str:
+    """A cell of a Markdown table; only text can hold markup."""
+    return escape(entry(value)) if isinstance(value, str) else entry(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,9 @@ from porting_check.report.save import write
 
 SCHEMA = 1
 GOOD = ("identical", "round-off")
+LINES = ("low", "expected", "limit")
+"""The lines of the theoretical band; see :class:`Band`."""
+
 _EXIT = {"agree": 0, "differ": 1, "inconclusive": INCONCLUSIVE}
 
 
@@ -71,6 +75,11 @@ class Gap:
     predicted: float | None = None
     blocked: float | None = None
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the two."""
+        return self.left, self.right
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPoint:
@@ -106,6 +115,10 @@ class SweepPoint:
             5e-08
         """
         return error / self.scale if error is not None and self.scale else error
+
+    def gap(self, left: str, right: str) -> Gap | None:
+        """The difference of two columns; ``None`` where one of them is missing."""
+        return next((gap for gap in self.gaps if gap.names == (left, right)), None)
 
     @property
     def good(self) -> bool:
@@ -146,8 +159,8 @@ class Sweep:
 
     @property
     def depth(self) -> bool:
-        """Whether this is the error along a chain of layers."""
-        return self.quantity == "depth"
+        """Whether this is the error along a chain of layers, each of which was also judged by itself."""
+        return any(m.end_to_end is not None for point in self.points for m in point.measures.values())
 
     @property
     def judged(self) -> bool:
@@ -180,24 +193,20 @@ class Sweep:
     @property
     def exponents(self) -> Mapping[str, float | None]:
         """Fitted growth of each column's relative error: it goes as the quantity to this power; along a chain, end to end."""
-        return {name: self._fitted(lambda p, n=name: self.error(p, n)) for name in self.names}
+        return {name: self._fitted(functools.partial(self.error, name=name)) for name in self.names}
 
     @property
     def predicted_exponents(self) -> Mapping[str, float | None]:
         """The same fit of the lines of the theoretical band: ``low``, ``expected``, ``limit``."""
-        return {
-            line: self._fitted(lambda p, n=line: p.relative(getattr(self.band(p), n)))
-            for line in ("low", "expected", "limit")
-        }
+        return {line: self._fitted(functools.partial(self.line, name=line)) for line in LINES}
 
     @property
     def sum_exponents(self) -> Mapping[str, float | None]:
-        """Fitted growth of the sum of absolute differences, measured and ``predicted``, of the first two columns."""
-
-        def first(name: str) -> Callable[[SweepPoint], float | None]:
-            return lambda point: getattr(point.gaps[0], name) if point.gaps else None
-
-        return {"measured": self._fitted(first("sum_abs")), "predicted": self._fitted(first("predicted"))}
+        """Fitted growth of the sum of absolute differences of every two columns, and of what is ``predicted`` for it."""
+        pairs = list(dict.fromkeys(gap.names for point in self.points for gap in point.gaps))
+        found = {f"{left}, {right}": self._fitted(sum_of(left, right)) for left, right in pairs}
+        predicted = self._fitted(lambda p: p.gaps[0].predicted if p.gaps else None)
+        return {**found, "predicted": predicted} if found else {}
 
     def error(self, point: SweepPoint, name: str) -> float | None:
         """The relative error that is shown of one column at one point: of the whole chain, or of the one layer."""
@@ -205,6 +214,11 @@ class Sweep:
         if measure is None:
             return None
         return point.relative(measure.end_to_end if self.depth else measure.rms)
+
+    def line(self, point: SweepPoint, name: str) -> float | None:
+        """One line of the theoretical band at one point, relative as :meth:`error` is; ``name`` is one of :data:`LINES`."""
+        found: float | None = point.relative(getattr(self.band(point), name))
+        return found
 
     def band(self, point: SweepPoint) -> Band:
         """The band that belongs to :meth:`error`."""
@@ -314,9 +328,20 @@ def exponent(curve: Sequence[tuple[float, float | None]]) -> float | None:
     logs = list(_logarithms(curve))
     if len({x for x, _ in logs}) < 2:
         return None
-    middle_x, middle_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
+    middle_x, middle_y = sum(x for x, _ in logs) / len(logs), sum(y for _, y in logs) / len(logs)
     spread = sum((x - middle_x) ** 2 for x, _ in logs)
-    return sum((x - middle_x) * (y - middle_y) for x, y in logs) / spread
+    slope: float = sum((x - middle_x) * (y - middle_y) for x, y in logs) / spread
+    return slope
+
+
+def sum_of(left: str, right: str) -> Callable[[SweepPoint], float | None]:
+    """The sum of absolute differences of two columns, as a function of the point."""
+
+    def height(point: SweepPoint) -> float | None:
+        gap = point.gap(left, right)
+        return None if gap is None else gap.sum_abs
+
+    return height
 
 
 def _logarithms(curve: Sequence[tuple[float, float | None]]) -> Iterator[tuple[float, float]]:
