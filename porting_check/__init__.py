@@ -13,16 +13,22 @@ if TYPE_CHECKING:
     from porting_check.comparison import assert_faithful as assert_faithful
     from porting_check.comparison import compare as compare
     from porting_check.crosschecking import crosscheck as crosscheck
+    from porting_check.equivalence import equivalent as equivalent
     from porting_check.judging import JudgedNumbers as JudgedNumbers
     from porting_check.judging import judge as judge
     from porting_check.network import Network as Network
     from porting_check.neutral.errors import PortingError as PortingError
     from porting_check.neutral.node import Node as Node
     from porting_check.neutral.trace import Trace as Trace
+    from porting_check.optimizing import compare_optimizers as compare_optimizers
     from porting_check.recording import load_trace as load_trace
     from porting_check.recording import record as record
     from porting_check.report.crosstable import Crosstable as Crosstable
+    from porting_check.report.equivalence_result import Equivalence as Equivalence
+    from porting_check.report.optimizer_result import OptimizerComparison as OptimizerComparison
     from porting_check.report.result import Report as Report
+    from porting_check.report.sweep_result import Sweep as Sweep
+    from porting_check.sweeping import sweep as sweep
     from porting_check.transfer import transfer_weights as transfer_weights
 
 __version__ = "0.1.0"
@@ -36,6 +42,12 @@ _HOMES = {
     "transfer_weights": "porting_check.transfer",
     "crosscheck": "porting_check.crosschecking",
     "Crosstable": "porting_check.report.crosstable",
+    "equivalent": "porting_check.equivalence",
+    "Equivalence": "porting_check.report.equivalence_result",
+    "sweep": "porting_check.sweeping",
+    "Sweep": "porting_check.report.sweep_result",
+    "compare_optimizers": "porting_check.optimizing",
+    "OptimizerComparison": "porting_check.report.optimizer_result",
     "JudgedNumbers": "porting_check.judging",
     "judge": "porting_check.judging",
     "Network": "porting_check.network",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any, Dict, List, Mapping, Optional
 
 import tensorflow as tf
@@ -72,6 +73,8 @@ def callable_of(model: Any) -> Any:
             f"a {type(model).__name__} has no signature and no __call__"
             + (f": give one of its functions {functions}" if functions else ", so there is nothing to run")
         )
+    if isinstance(model, types.FunctionType):
+        return tf.function(model)
     method = model.__call__  # noqa: B004 - the bound method, which may be a tf.function
     return method if is_function(method) else tf.function(method)
 

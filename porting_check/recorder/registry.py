@@ -112,8 +112,8 @@ def adapter_for(model: Any) -> Adapter:
     loaded = [name for name in sorted(installed()) if name in sys.modules or name == runs]
     owners = [adapter for adapter in map(load_adapter, loaded) if adapter.owns(model)]
     if len(owners) > 1 and callable(model):
-        mentioned = _mentioned(model)
-        owners = [adapter for adapter in owners if adapter.framework in mentioned] or owners
+        named = mentioned(model)
+        owners = [adapter for adapter in owners if adapter.framework in named] or owners
     if len(owners) == 1:
         return owners[0]
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
@@ -130,11 +130,11 @@ def adapter_for(model: Any) -> Adapter:
     )
 
 
-_PARTS = {"flax": "jax", "equinox": "jax", "jaxlib": "jax", "keras": "tensorflow"}
+PARTS = {"flax": "jax", "equinox": "jax", "jaxlib": "jax", "keras": "tensorflow"}
 """Libraries whose objects speak for the framework that they stand on."""
 
 
-def _mentioned(function: Any) -> List[str]:
+def mentioned(function: Any) -> List[str]:
     """Frameworks that a function names in its globals or holds: in what it wraps, its closure, its bound arguments."""
     found: List[str] = []
     waiting, seen = [function], set()
@@ -143,12 +143,12 @@ def _mentioned(function: Any) -> List[str]:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        found += _origin(item)
+        found += origin(item)
         called = item if hasattr(item, "__code__") else type(item).__call__ if callable(item) else None
         code = getattr(called, "__code__", None)
         scope = getattr(called, "__globals__", {})
         for name in getattr(code, "co_names", ()):
-            found += _origin(scope[name]) if name in scope else []
+            found += origin(scope[name]) if name in scope else []
         cells = [cell for cell in getattr(item, "__closure__", None) or () if _filled(cell)]
         waiting += [cell.cell_contents for cell in cells]
         waiting += [getattr(item, "__wrapped__", None), getattr(item, "func", None)]
@@ -156,14 +156,14 @@ def _mentioned(function: Any) -> List[str]:
     return found
 
 
-def _origin(item: Any) -> List[str]:
+def origin(item: Any) -> List[str]:
     """The framework that a module, class or object comes from."""
     if item is None:
         return []
     home = getattr(item, "__name__", "") if isinstance(item, types.ModuleType) else ""
     homes = [home, getattr(item, "__module__", ""), type(item).__module__]
     tops = [str(name).split(".")[0] for name in homes if name]
-    return [_PARTS.get(top, top) for top in tops]
+    return [PARTS.get(top, top) for top in tops]
 
 
 def _filled(cell: Any) -> bool:

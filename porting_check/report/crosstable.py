@@ -20,6 +20,7 @@ _STYLES = {
     "identical": "good",
     "round-off": "good",
     "low-precision": "doubt",
+    "undecided": "doubt",
     "divergent": "bad",
     "refused": "doubt",
 }
@@ -30,9 +31,10 @@ _EXIT = {"agree": 0, "differ": 1, "inconclusive": INCONCLUSIVE}
 class Cell:
     """What one framework made of one layer, beside the layer's float64 truth on the same input.
 
-    ``error`` is the largest absolute error, ``ratio`` the largest in units of what round-off allows. ``verdict`` is
-    ``identical`` (the truth, rounded), ``round-off``, ``low-precision`` (beyond round-off, by less than 16 times),
-    ``divergent``, or ``refused``: the framework did not run it, for ``reason``.
+    ``error`` is the largest absolute error, ``ratio`` that of the rule: the worst of its conditions over its limit. ``verdict``
+    is ``identical`` (the truth, rounded), ``round-off``, ``low-precision`` (coarser arithmetic, proven by computing again with
+    it), ``undecided`` (more than sums of such terms usually show, less than an unlucky order could make), ``divergent``, or
+    ``refused``: the framework did not run it. ``reason`` says why, in words.
     """
 
     verdict: str
@@ -275,6 +277,15 @@ def _remarks(page: Page, table: Crosstable) -> None:
         f"{wording.clean(name)} has no nodes; what it made was taken from the recording"
         for name in table.opaque
     ]
+    coarse = [
+        f"{wording.clean(layer.name)} ({layer.op}) in {name}: {cell.verdict}; {wording.clean(cell.reason, 300)}"
+        for layer in table.layers
+        for name, cell in layer.cells.items()
+        if cell.verdict in ("low-precision", "undecided") and cell.reason
+    ]
+    if coarse:
+        page.section("More than round-off, and not divergent")
+        page.capped(coarse, "item")
     if reasons or opaque:
         page.section("Not compared")
         page.capped([*reasons, *opaque], "item")

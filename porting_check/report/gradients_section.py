@@ -82,7 +82,7 @@ def gradients_section(results: Sequence[GradientResult], notes: Sequence[str] = 
         "The 1 gradient is what the layers' own functions give; the l"
     """
     ordered = sorted(results, key=lambda r: (ORDER[r.verdict], -r.ratio))
-    counts = Counter(result.verdict for result in results)
+    counts: Counter[str] = Counter(result.verdict for result in results)
     return Section(
         id="gradients",
         title="Gradients",
