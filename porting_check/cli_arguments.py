@@ -122,6 +122,7 @@ def command_line(
         for item in items:
             words += [flag, item]
     words += ["--transfer"] if options["transfer"] else []
+    words += ["--gradients"] if options.get("gradients") else []
     if options["rtol"] is not None:
         words += ["--rtol", repr(options["rtol"]), "--atol", repr(options["atol"])]
     return shlex.join(words)

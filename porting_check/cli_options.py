@@ -67,6 +67,9 @@ Map = Annotated[
 Transfer = Annotated[
     bool, typer.Option("--transfer", help="Move the reference's weights into the candidate first.")
 ]
+Gradients = Annotated[
+    bool, typer.Option("--gradients", help="Also compare gradients of parameters, inputs and layer outputs.")
+]
 Rtol = Annotated[
     float | None, typer.Option("--rtol", help="Relative tolerance that overrides the verdict; with --atol.")
 ]

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from porting_check.environments.local import record_in_subprocess
+from porting_check.environments.local import gradients_in_subprocess, record_in_subprocess
 from porting_check.examination import examine
+from porting_check.gradients import Ask, compare_gradients
 from porting_check.neutral.errors import InputError, PortingError
 from porting_check.neutral.graph import input_layouts
 from porting_check.neutral.trace import Trace
+from porting_check.optimizing import compare_optimizers
 from porting_check.recorder.inputs import named, probe, translate
 from porting_check.recorder.registry import adapter_for
 from porting_check.recorder.sources import is_trace
@@ -30,6 +32,8 @@ from porting_check.recording import (
 )
 from porting_check.report.assemble import assemble
 from porting_check.report.result import Report
+from porting_check.shadow import shadow as second_opinion
+from porting_check.training import training_step
 from porting_check.transfer import moved_parameters
 
 Progress = Callable[[str, int, int], None]
@@ -54,6 +58,10 @@ def compare(
     rtol: float | None = None,
     atol: float | None = None,
     transfer: bool = False,
+    gradients: bool = False,
+    training: bool | None = None,
+    optimizers: tuple[Any, Any] | None = None,
+    shadow: bool = True,
     progress: Progress = quiet,
 ) -> Report:
     """Compare a candidate with its reference, layer by layer, without a tolerance.
@@ -69,6 +77,13 @@ def compare(
         rtol: relative part of a tolerance on the end-to-end outputs, which then decides alone; shown in the report.
         atol: its absolute part; both or neither.
         transfer: move the reference's weights into the candidate first (a live candidate keeps them).
+        gradients: also differentiate both models for a seeded random cotangent and judge every gradient; see
+            ``report.section("gradients")``.
+        training: also take one training step of every batch norm, which inference says nothing of: ``False`` reports what it
+            finds, ``True`` lets a wrong momentum decide the verdict; see ``report.section("training")``.
+        optimizers: the reference's and the candidate's, to be compared on the same parameters and gradients, see
+            :func:`porting_check.compare_optimizers`; a difference decides the verdict.
+        shadow: run both whole models in float64 too, as a second opinion; see ``report.section("float64")``.
         progress: called as ``progress(stage, done, total)``.
 
     Returns:
@@ -88,16 +103,30 @@ def compare(
     if unknown:
         raise InputError(f"layouts has the keys {sorted(unknown)}; expected 'reference' and 'candidate'")
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-        ours = _reference(reference, candidate, inputs, sides, seed, folder, progress)
+        ours = _reference(reference, candidate, inputs, sides, seed, folder, progress, shadow)
         run = _CandidateRun(
-            candidate, ours, sides.get("candidate"), Path(folder), _stage("candidate", progress)
+            candidate, ours, sides.get("candidate"), Path(folder), _stage("candidate", progress), shadow
         )
-        theirs = run.record(run.moved_weights(mapping) if transfer else None)
+        weights = run.moved_weights(mapping) if transfer else None
+        theirs = run.record(weights)
         found = examine(ours, theirs, mapping, progress)
+        settings: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "transfer": transfer}
+        second = second_opinion(found) if shadow else None
+        sections = [second] if second is not None else []
+        if gradients:
+            settings["gradients"] = True
+            asked = _asking(reference, ours, Path(folder)), _asking(candidate, theirs, Path(folder), weights)
+            sections.append(compare_gradients(found, asked, seed, progress))
+        if training is not None:
+            settings["training"] = training
+            sections.append(training_step(found, reference, candidate, decide=training, seed=seed))
+        if optimizers is not None:
+            sections.append(compare_optimizers(*optimizers, seed=seed).section())
         return assemble(
             found,
-            settings={"seed": seed, "rtol": rtol, "atol": atol, "transfer": transfer},
+            settings=settings,
             progress=progress,
+            sections=sections,
         )
 
 
@@ -125,6 +154,7 @@ def _reference(
     seed: int,
     folder: str,
     progress: Progress,
+    shadow: bool,
 ) -> Trace:
     """The reference's recording, on the given inputs or on noise in the shape that either side asks for."""
     made = from_files(inputs)
@@ -136,9 +166,23 @@ def _reference(
     if isinstance(reference, (str, Path)):
         if is_trace(str(reference)):
             return load_trace(str(reference))
-        request = request_for(made, seed, sides.get("reference"), folder)
+        request = request_for(made, seed, sides.get("reference"), folder, float64=shadow)
         return record_in_subprocess(str(reference), Path(folder) / "reference.trace", request, stage)
-    return record(reference, made, seed=seed, layouts=sides.get("reference"), progress=stage)
+    layouts = sides.get("reference")
+    return record(reference, made, seed=seed, layouts=layouts, float64=shadow, progress=stage)
+
+
+def _asking(
+    model: Any, trace: Trace, folder: Path, weights: Mapping[str, np.ndarray] | None = None
+) -> Ask | None:
+    """How a side is differentiated on the inputs that were recorded; ``None`` for a recording."""
+    if _recorded(model):
+        return None
+    inputs = {port.name: np.asarray(trace.values[port.value]) for port in trace.inputs}
+    if isinstance(model, (str, Path)):
+        out = folder / f"gradients-{id(trace)}.safetensors"
+        return lambda made: gradients_in_subprocess(str(model), out, inputs, made, weights)
+    return lambda made: adapter_for(model).gradients(model, inputs, made)
 
 
 def _stage(side: str, progress: Progress) -> Progress:
@@ -177,6 +221,7 @@ class _CandidateRun:
     layouts: Layouts | str | None
     folder: Path
     progress: Progress
+    shadow: bool
 
     def moved_weights(self, mapping: Mapping[str, str] | None) -> dict[str, np.ndarray]:
         """The reference's weights as the candidate's parameters, from a first run of the candidate."""
@@ -200,7 +245,16 @@ class _CandidateRun:
             adapter.assign(self.candidate, weights)
         wanted = {name: declared(self.layouts, name) for name in [*given, *(spec.name for spec in specs)]}
         inputs, used = translate(given, known, specs, wanted)
-        return record_live(adapter, self.candidate, named(inputs, specs), used, None, self.progress, check)
+        return record_live(
+            adapter,
+            self.candidate,
+            named(inputs, specs),
+            used,
+            None,
+            self.progress,
+            check,
+            float64=self.shadow and check,
+        )
 
     def _named(
         self,
@@ -211,6 +265,7 @@ class _CandidateRun:
     ) -> Trace:
         """Record by name, in a process of its own; inputs and weights go in as files."""
         request: dict[str, Any] = {"inputs": {"": self._file("inputs", given)}, "like": known, "check": check}
+        request["float64"] = self.shadow and check
         if weights:
             request["weights"] = self._file("weights", weights)
         if self.layouts:

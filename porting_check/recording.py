@@ -52,6 +52,7 @@ def record(
     path: str | Path | None = None,
     seed: int = 0,
     layouts: Layouts | str | None = None,
+    float64: bool = False,
     progress: Progress = quiet,
 ) -> Trace:
     """Run a model once and keep what every layer and operator read and made.
@@ -64,6 +65,8 @@ def record(
         path: folder to write the recording to; None keeps it in memory.
         seed: of the noise.
         layouts: layout of each input by name, or one for all (``"NHWC"``), where it is not known.
+        float64: also run the whole model once in float64 and keep its outputs (``float64:<output path>``), where the
+            framework can; ``trace.checks.float64`` says what the reader must know of that run.
         progress: called as ``progress(stage, done, total)``.
 
     Raises:
@@ -73,7 +76,7 @@ def record(
         >>> trace = record(keras_model, image, path="tf.trace")      # doctest: +SKIP
     """
     if isinstance(model, (str, Path)):
-        return _record_named(str(model), inputs, path, seed, layouts, progress)
+        return _record_named(str(model), inputs, path, seed, layouts, float64, progress)
     adapter = adapter_for(model)
     specs = adapter.inputs(model)
     made = probe(specs, seed) if inputs is None else named(from_files(inputs), specs)
@@ -82,7 +85,7 @@ def record(
         name: declared(layouts, name) or suited(known.get(name) or known.get("", ""), array)
         for name, array in made.items()
     }
-    return record_live(adapter, model, made, fitting(used, made), path, progress)
+    return record_live(adapter, model, made, fitting(used, made), path, progress, float64=float64)
 
 
 def record_live(
@@ -93,15 +96,22 @@ def record_live(
     path: str | Path | None = None,
     progress: Progress = quiet,
     check: bool = True,
+    *,
+    float64: bool = False,
 ) -> Trace:
     """Record a live model on inputs that are ready; in memory or to a folder."""
     name = type(model).__name__ if not hasattr(model, "__name__") else str(model.__name__)
     if path is None:
         sink = MemorySink()
-        checks = record_model(adapter, model, inputs, sink, layouts=layouts, check=check, progress=progress)
+        checks = record_model(
+            adapter, model, inputs, sink, layouts=layouts, check=check, float64=float64, progress=progress
+        )
         return sink.trace(name, adapter.environment(), checks)
     with TraceWriter(str(path), name, adapter.environment()) as writer:
-        writer.finish(record_model(adapter, model, inputs, writer, layouts=layouts, progress=progress))
+        checks = record_model(
+            adapter, model, inputs, writer, layouts=layouts, check=check, float64=float64, progress=progress
+        )
+        writer.finish(checks)
     return _load(str(path))
 
 
@@ -121,9 +131,11 @@ def from_files(inputs: Any) -> Any:
     return inputs
 
 
-def request_for(inputs: Any, seed: int, layouts: Layouts | str | None, folder: str) -> dict[str, Any]:
-    """What a subprocess is asked to do: inputs as files, declared layouts, seed."""
-    asked: dict[str, Any] = {"seed": seed}
+def request_for(
+    inputs: Any, seed: int, layouts: Layouts | str | None, folder: str, *, float64: bool = False
+) -> dict[str, Any]:
+    """What a subprocess is asked to do: inputs as files, declared layouts, seed, a run in float64."""
+    asked: dict[str, Any] = {"seed": seed, "float64": float64}
     if layouts:
         asked["layouts"] = {"": layouts} if isinstance(layouts, str) else dict(layouts)
     if inputs is not None:
@@ -141,12 +153,13 @@ def _record_named(
     path: str | Path | None,
     seed: int,
     layouts: Layouts | str | None,
+    float64: bool,
     progress: Progress,
 ) -> Trace:
     if is_trace(spec):
         return _load(spec)
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-        request = request_for(inputs, seed, layouts, folder)
+        request = request_for(inputs, seed, layouts, folder, float64=float64)
         if path is not None:
             return record_in_subprocess(spec, Path(path), request, progress)
         return in_memory(record_in_subprocess(spec, Path(folder) / "side.trace", request, progress))

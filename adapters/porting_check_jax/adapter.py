@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class JaxAdapter(Adapter):
     def __init__(self) -> None:
         self.notes: Tuple[str, ...] = ()
         self.unroll = os.environ.get("PORTING_CHECK_UNROLL", "") not in ("", "0")
-        self._alone: Tuple[Any, Dict[str, Any]] = (None, {})
+        self._alone: List[Tuple[Any, Dict[str, Any]]] = []
 
     def owns(self, model: Any) -> bool:
         """Modules of flax and equinox, pairs with variables or parameters, functions that no class marks as another's."""
@@ -94,7 +94,9 @@ class JaxAdapter(Adapter):
             InputError: inputs that cannot be arrays of JAX.
         """
         notes, alone = record_model(model, inputs, sink, unroll=self.unroll)
-        self.notes, self._alone = tuple(notes), (model, alone)
+        self.notes = tuple(notes)
+        others = [pair for pair in self._alone if pair[0] is not model]
+        self._alone = [(model, alone)] + others[:1]
 
     def training(self, model: Any) -> Tuple[str, ...]:
         """Layers that say themselves that they are in training mode."""
@@ -111,6 +113,20 @@ class JaxAdapter(Adapter):
         from porting_check_jax.run import run
 
         return tuple(run(node, inputs, float64=float64))
+
+    def gradients(
+        self, model: Any, inputs: Inputs, cotangents: Mapping[str, np.ndarray], *, float64: bool = False
+    ) -> Dict[str, np.ndarray]:
+        """Gradients of the sum of ``output * cotangent`` by the keys of a recording.
+
+        Raises:
+            Unsupported: a primitive without a rule, or a model that cannot be widened.
+            RunError: the model raised.
+            InputError: a cotangent that fits no floating output.
+        """
+        from porting_check_jax.gradients import gradients
+
+        return gradients(model, inputs, cotangents, float64=float64, unroll=self.unroll)
 
     def parameters(self, model: Any) -> Dict[str, np.ndarray]:
         """Parameters by name, owned."""
@@ -133,8 +149,61 @@ class JaxAdapter(Adapter):
             UnsupportedNode: no layer of that name.
             RunError: the layer raised.
         """
-        known = self._alone[1] if self._alone[0] is model else {}
-        return replay(model, known, name, inputs, float64=float64)
+        return replay(model, self._known(model), name, inputs, float64=float64)
+
+    def train_layer(
+        self, model: Any, name: str, inputs: Sequence[np.ndarray]
+    ) -> Tuple[Tuple[np.ndarray, ...], Dict[str, np.ndarray]]:
+        """Call one layer in training mode on copies; a linen layer must have been recorded before.
+
+        Raises:
+            Unsupported: no layer of that name, or it cannot be called alone.
+        """
+        from porting_check_jax.training import train_layer
+
+        return train_layer(model, self._known(model), name, inputs)
+
+    def owns_optimizer(self, optimizer: Any) -> bool:
+        """Whether this is a gradient transformation of optax, or holds one as ``tx``."""
+        from porting_check_jax.training import owns_optimizer
+
+        return owns_optimizer(optimizer)
+
+    def optimizer_steps(
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, np.ndarray],
+        gradients: Sequence[Mapping[str, np.ndarray]],
+        *,
+        float64: bool = False,
+    ) -> Tuple[Dict[str, np.ndarray], ...]:
+        """Parameters after each step of a fresh copy of the optimiser; its own state stays as it is.
+
+        Raises:
+            Unsupported: the optimiser is of another framework, or makes no step from gradients alone.
+        """
+        if not self.owns_optimizer(optimizer):
+            return super().optimizer_steps(optimizer, parameters, gradients, float64=float64)
+        from porting_check_jax.training import optimizer_steps
+
+        return optimizer_steps(optimizer, parameters, gradients, float64=float64)
+
+    def _known(self, model: Any) -> Dict[str, Any]:
+        """The layers of a model's last recording by path, of the last two models recorded."""
+        return next((layers for known, layers in self._alone if known is model), {})
+
+    def float64_outputs(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """Run the model in float64, 64-bit types switched on for this call only; ``notes`` name what stayed float32.
+
+        Raises:
+            Unsupported: a model whose arrays cannot be cast.
+            RunError: the model raised in float64.
+        """
+        from porting_check_jax.float64 import float64_outputs
+
+        outputs, notes = float64_outputs(model, inputs)
+        self.notes = tuple(notes)
+        return outputs
 
 
 def _callable(model: Any) -> bool:

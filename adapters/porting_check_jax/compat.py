@@ -23,6 +23,13 @@ Process = Callable[[Any, Sequence[Any], Dict[str, Any]], Any]
 """Runs a primitive on concrete values: the value it makes, or a list where it makes several."""
 
 
+Rule = Callable[..., Any]
+"""A function with a derivative of its own, on other values: under the trace that is current, which asks for the derivative."""
+
+Custom = Callable[[Sequence[Any], Callable[[], Any], Rule], Any]
+"""Runs a function with a derivative of its own: its arguments, how it is run as it is written, its rule."""
+
+
 class Inlined(NamedTuple):
     """A jitted function that is to run as plain Python: what it returned."""
 
@@ -32,11 +39,12 @@ class Inlined(NamedTuple):
 class RecordingTrace(core.Trace):  # type: ignore[misc, name-defined, unused-ignore]
     """A trace whose values are concrete: Python code that looks at a value runs as it does without."""
 
-    __slots__ = ("_process",)
+    __slots__ = ("_custom", "_process")
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, custom: Optional[Custom] = None) -> None:
         super().__init__()
         self._process = process
+        self._custom = custom
 
     def stage_value(self, val: Any) -> Any:
         """Lift a value into the trace; every value is at home in it."""
@@ -52,18 +60,31 @@ class RecordingTrace(core.Trace):  # type: ignore[misc, name-defined, unused-ign
             return f.call_wrapped(*tracers)
 
     def process_custom_jvp_call(
-        self, primitive: Any, fun: Any, jvp: Any, tracers: Any, *_more: Any, **_options: Any
+        self, primitive: Any, fun: Any, jvp: Any, tracers: Any, *more: Any, **options: Any
     ) -> Any:
         """A function with a derivative of its own computes as it is written."""
-        with core.set_current_trace(self):
-            return fun.call_wrapped(*tracers)
+
+        def rule(*values: Any) -> Any:
+            return current_trace().process_custom_jvp_call(primitive, fun, jvp, values, *more, **options)
+
+        return self._as_written(fun, tracers, rule)
 
     def process_custom_vjp_call(
-        self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, *_more: Any, **_options: Any
+        self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, *more: Any, **options: Any
     ) -> Any:
         """A function with a derivative of its own computes as it is written."""
-        with core.set_current_trace(self):
-            return fun.call_wrapped(*tracers)
+
+        def rule(*values: Any) -> Any:
+            return current_trace().process_custom_vjp_call(primitive, fun, fwd, bwd, values, *more, **options)
+
+        return self._as_written(fun, tracers, rule)
+
+    def _as_written(self, fun: Any, tracers: Sequence[Any], rule: Rule) -> Any:
+        def run() -> Any:
+            with core.set_current_trace(self):
+                return fun.call_wrapped(*tracers)
+
+        return run() if self._custom is None else self._custom(tracers, run, rule)
 
     def cur_qdd(self, x: Any) -> Any:
         """What JAX knows of mutable values."""
@@ -83,12 +104,15 @@ def require() -> None:
 
 
 @contextlib.contextmanager
-def recording(process: Process, inline: Callable[[Any], bool]) -> Iterator[RecordingTrace]:
+def recording(
+    process: Process, inline: Callable[[Any], bool], custom: Optional[Custom] = None
+) -> Iterator[RecordingTrace]:
     """Let ``process`` run every primitive inside.
 
     Args:
         process: called instead of JAX's own evaluation.
         inline: tells of a jitted function whether it is to run as plain Python.
+        custom: called for functions with a derivative of their own; without it they run as they are written.
 
     Example:
         >>> names = []
@@ -101,7 +125,7 @@ def recording(process: Process, inline: Callable[[Any], bool]) -> Iterator[Recor
         'add'
     """
     require()
-    trace = RecordingTrace(process)
+    trace = RecordingTrace(process, custom)
     original = getattr(_pjit, "_run_python_pjit", None)
 
     def run(p: Any, args_flat: Any, fun: Any, args: Any, kwargs: Any) -> Any:
@@ -135,9 +159,14 @@ def evaluating() -> Iterator[None]:
 
 def evaluate(primitive: Any, values: Sequence[Any], params: Dict[str, Any]) -> Any:
     """Run a primitive as JAX does when nobody looks."""
-    functions, rest = bind_parameters(primitive, params)
     with core.set_current_trace(core.eval_trace):
-        return primitive.bind(*functions, *values, **rest)
+        return bound(primitive, params, *values)
+
+
+def bound(primitive: Any, params: Dict[str, Any], *values: Any) -> Any:
+    """Run a primitive under the trace that is current (one that differentiates)."""
+    functions, rest = bind_parameters(primitive, params)
+    return primitive.bind(*functions, *values, **rest)
 
 
 def bind_parameters(primitive: Any, params: Dict[str, Any]) -> Tuple[List[Any], Dict[str, Any]]:

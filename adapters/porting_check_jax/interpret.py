@@ -12,6 +12,7 @@ from jax import lax
 from porting_check_jax import compat
 from porting_check_jax.draft import Draft
 from porting_check_jax.events import Describe, Event, is_library, surroundings
+from porting_check_jax.gradients_tape import Tape
 from porting_check_jax.operators import PASS_THROUGH, STRETCHING, TABLE
 from porting_check_jax.operators.functions import library_function
 from porting_check_jax.operators.python_functions import Group, python_functions
@@ -21,6 +22,9 @@ CALLS = frozenset(
     "remat2 checkpoint custom_lin xla_call run_state".split()
 )
 """Primitives that do nothing but run a jaxpr."""
+
+CUSTOM = frozenset(("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"))
+"""Those of them that have a derivative of their own."""
 
 LOOPS = frozenset(("scan", "while"))
 
@@ -55,9 +59,13 @@ class Interpreter:
         add: takes each event.
         here: tells where Python is.
         unroll: enter ``scan`` and ``while`` too.
+        tape: is told what is to be differentiated.
     """
 
-    def __init__(self, add: Callable[[Event], None], here: Here, unroll: bool) -> None:
+    def __init__(
+        self, add: Callable[[Event], None], here: Here, unroll: bool, tape: Optional[Tape] = None
+    ) -> None:
+        self._tape = tape
         self._add = add
         self._here = here
         self._unroll = unroll
@@ -80,6 +88,19 @@ class Interpreter:
             self._group = Group(self._functions[frame.f_code], frame)
         return self._step(primitive, args, params, Place(path, scope, kind, location))
 
+    def custom(self, args: Sequence[Any], run: Callable[[], Any], rule: compat.Rule) -> Any:
+        """Run a function with a derivative of its own as it is written; the tape goes by its rule.
+
+        An output that is an argument becomes an array of its own (of the same value): the rule may make its gradient another.
+        """
+        if self._tape is None:
+            return run()
+        outputs, copies = self._tape.whole(args, run, rule)
+        path, scope, kind = self._here()
+        for source, copy in copies:
+            self._emit(Event("custom", "", None, [source], [copy], {}, path, scope, kind, ""))
+        return outputs
+
     def settle(self) -> None:
         """Say what happened in a Python function that is recorded as one, now that it has ended."""
         group, self._group = self._group, None
@@ -97,12 +118,17 @@ class Interpreter:
         name = str(primitive.name)
         function = library_function(name, params)
         if name in CALLS and function is None:
+            if name in CUSTOM and self._tape is not None:
+                rule = functools.partial(compat.bound, primitive, params)
+                return self.custom(args, lambda: self._call(args, params, place), rule)
             return self._call(args, params, place)
         if name == "cond":
             return self._closed(params["branches"][int(args[0])], args[1:], place)
         if name in LOOPS and self._unroll:
             return self._loop(name, args, params, place)
         made = compat.evaluate(primitive, args, params)
+        if self._tape is not None:
+            made = self._tape.ran(primitive, args, params, made)
         outputs = list(made) if primitive.multiple_results else [made]
         describe: Optional[Describe] = _opaque_loop if name in LOOPS else TABLE.get(name)
         operator = "" if _unchanged(name, args, outputs) else f"jax.lax.{name}"

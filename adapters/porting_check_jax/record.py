@@ -12,6 +12,7 @@ from porting_check.neutral.trace import Port, Sink
 from porting_check_jax import compat, layers, trees
 from porting_check_jax.draft import Draft, Ref
 from porting_check_jax.events import Event, Layer
+from porting_check_jax.gradients_tape import Tape
 from porting_check_jax.interpret import Interpreter
 from porting_check_jax.layers import LayerCall
 from porting_check_jax.models import Subject, open_subject
@@ -45,18 +46,34 @@ def record_model(
     compat.require()
     subject = open_subject(model)
     recorder = Recorder(sink, subject.parameters(), unroll)
+    observe(recorder, subject, inputs, "recording")
+    return list(dict.fromkeys(recorder.notes + recorder.values.notes)), recorder.alone
+
+
+def observe(recorder: Recorder, subject: Subject, inputs: Inputs, purpose: str) -> Dict[str, Any]:
+    """Run a model under a recorder; its outputs by path.
+
+    Args:
+        recorder: a fresh one.
+        subject: the model.
+        inputs: by name.
+        purpose: what is being done, for the error of a model that raises.
+
+    Raises:
+        RunError: the model raised; the message names the layer.
+        InputError: inputs that cannot be arrays of JAX.
+    """
     args, kwargs = trees.arguments(inputs)
     recorder.notes += trees.narrowed(inputs)
     try:
-        recorder.run(subject, args, kwargs)
+        return recorder.run(subject, args, kwargs)
     except PortingError:
         raise
     except Exception as error:
         if recorder.broken is not None:
             raise recorder.broken from error
-        where = f" while recording{recorder.place(error)}"
+        where = f" while {purpose}{recorder.place(error)}"
         raise run_error(error, inputs, where) from error
-    return list(dict.fromkeys(recorder.notes + recorder.values.notes)), recorder.alone
 
 
 def run_error(error: Exception, inputs: Inputs, where: str = "") -> RunError:
@@ -70,14 +87,16 @@ def run_error(error: Exception, inputs: Inputs, where: str = "") -> RunError:
 
 
 class Recorder:
-    """One run under observation."""
+    """One run under observation; what is to be differentiated goes onto a tape."""
 
-    def __init__(self, sink: Sink, parameters: Mapping[str, Any], unroll: bool) -> None:
+    def __init__(
+        self, sink: Sink, parameters: Mapping[str, Any], unroll: bool, tape: Optional[Tape] = None
+    ) -> None:
         self.sink = sink
         self._kept = dict(parameters)
-        self.values = Values(sink, self._kept)
+        self.values = Values(sink, self._kept, tape)
         self.writer = Writer(sink, self.values)
-        self.interpreter = Interpreter(self.add, self._here, unroll)
+        self.interpreter = Interpreter(self.add, self._here, unroll, tape)
         self.notes: List[str] = []
         self.alone: Dict[str, Any] = {}
         self.broken: Optional[Exception] = None
@@ -86,22 +105,25 @@ class Recorder:
         self._held: List[List[Any]] = []
         self._failed: Tuple[Optional[BaseException], str] = (None, "")
 
-    def run(self, subject: Subject, args: List[Any], kwargs: Dict[str, Any]) -> None:
-        """Declare the inputs, run, declare the outputs."""
+    def run(self, subject: Subject, args: List[Any], kwargs: Dict[str, Any]) -> Dict[str, Any]:
+        """Declare the inputs, run, declare the outputs; these by path."""
         named = {str(place): array for place, array in enumerate(args)}
         named.update(kwargs)
         for name, array in named.items():
             self.values.make(array, f"input:{name}")
             self.sink.input(Port(name, f"input:{name}"))
-        with compat.recording(self.interpreter.process, self.interpreter.inline) as trace:
+        watched = (self.interpreter.process, self.interpreter.inline, self.interpreter.custom)
+        with compat.recording(*watched) as trace:
             self._trace = trace
             with subject.observed(self.layer):
                 outputs = subject.call(args, kwargs)
             self.interpreter.settle()
-        for path, value in trees.outputs_by_path(outputs).items():
+        found = trees.outputs_by_path(outputs)
+        for path, value in found.items():
             ref = self.values.ref(value)
             self.values.use(value, ref)
             self.sink.output(Port(path, ref.key))
+        return found
 
     def place(self, error: BaseException) -> str:
         """The layer in which an error came up: `` layer conv1``, or nothing when that is unknown."""

@@ -11,6 +11,7 @@ import numpy as np
 from porting_check.neutral.trace import Sink, parameter_key
 from porting_check_jax import compat, trees
 from porting_check_jax.draft import SMALL, Ref
+from porting_check_jax.gradients_tape import Tape
 
 Recall = Callable[[], None]
 
@@ -40,10 +41,12 @@ class Values:
     Args:
         sink: where arrays go.
         parameters: the model's parameters by name; they are stored when first used.
+        tape: is told which array each key stands for.
     """
 
-    def __init__(self, sink: Sink, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, sink: Sink, parameters: Mapping[str, Any], tape: Optional[Tape] = None) -> None:
         self._sink = sink
+        self._tape = tape
         self._entries: Dict[int, Entry] = {}
         self._constants = 0
         self.notes: List[str] = []
@@ -53,6 +56,8 @@ class Values:
 
     def _enter(self, array: Any, key: str) -> Entry:
         identity = id(array)
+        if self._tape is not None and key:
+            self._tape.name(key, array)
 
         def forget(reference: Any) -> None:
             entry = self._entries.get(identity)

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 
 from porting_check.neutral.adapter import Adapter, Inputs, InputSpec
+from porting_check.neutral.errors import Unsupported
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 from porting_check_onnxruntime.loading import SUFFIXES, load_model
@@ -175,6 +176,31 @@ class OnnxRuntimeAdapter(Adapter):
         from porting_check_onnxruntime.replay import replay
 
         return replay(as_model(model), name, inputs, float64=float64)
+
+    def float64_outputs(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """Run the model node by node in float64; ``notes`` say what ONNX Runtime has no kernels for and what stayed float32.
+
+        Raises:
+            Unsupported: an operator that nothing at hand computes in float64.
+            InputError: inputs that the model does not take.
+        """
+        from porting_check_onnxruntime.float64 import float64_outputs
+
+        outputs, notes = float64_outputs(as_model(model), inputs)
+        self.notes = tuple(notes)
+        return outputs
+
+    def gradients(
+        self, model: Any, inputs: Inputs, cotangents: Mapping[str, np.ndarray], *, float64: bool = False
+    ) -> Dict[str, np.ndarray]:
+        """ONNX Runtime only runs models forwards.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(
+            "ONNX Runtime only runs models forwards: give the model that the file was exported from to have its gradients"
+        )
 
 
 def _outputs(session: Session, feeds: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from porting_check.neutral.adapter import Adapter, Inputs, InputSpec
-from porting_check.neutral.errors import ModelError, RunError
+from porting_check.neutral.errors import ModelError, RunError, Unsupported
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 from porting_check_tensorflow.flavours import backend, is_keras
@@ -123,6 +123,29 @@ class TensorFlowAdapter(Adapter):
         else:
             self.notes = tuple(_other(model).record(model, inputs, sink) or ())
 
+    def gradients(
+        self, model: Any, inputs: Inputs, cotangents: Mapping[str, np.ndarray], *, float64: bool = False
+    ) -> Dict[str, np.ndarray]:
+        """Gradients of the sum of ``output * cotangent`` by the keys of a recording; graphs have them too.
+
+        Raises:
+            Unsupported: a TFLite file, or an operator that TensorFlow has no gradient for.
+            RunError: the model raised.
+            InputError: a cotangent that fits no floating output.
+        """
+        if _is_lite(model):
+            raise Unsupported(
+                "a TFLite model is made for inference and cannot be differentiated: give the model it was converted from"
+            )
+        if is_keras(model):
+            _require_tensorflow(model)
+            from porting_check_tensorflow.gradients import gradients
+
+            return gradients(model, inputs, cotangents, float64=float64)
+        from porting_check_tensorflow import gradients_graph
+
+        return gradients_graph.gradients(model, inputs, cotangents, float64=float64)
+
     def training(self, model: Any) -> Tuple[str, ...]:
         """Layers that run in training mode although the model does not.
 
@@ -185,6 +208,65 @@ class TensorFlowAdapter(Adapter):
         from porting_check_tensorflow.replay import replay
 
         return replay(model, name, inputs, float64=float64)
+
+    def train_layer(
+        self, model: Any, name: str, inputs: Sequence[np.ndarray]
+    ) -> Tuple[Tuple[np.ndarray, ...], Dict[str, np.ndarray]]:
+        """Call one layer of a Keras model with ``training=True``; weights and random state are as before.
+
+        Raises:
+            Unsupported: no layer of that name, or it cannot be called alone.
+        """
+        if not is_keras(model):
+            return super().train_layer(model, name, inputs)
+        _require_tensorflow(model)
+        from porting_check_tensorflow.training import train_layer
+
+        return train_layer(model, name, inputs)
+
+    def owns_optimizer(self, optimizer: Any) -> bool:
+        """Whether this is a Keras optimiser (3, 2, or legacy) that computes with TensorFlow."""
+        if "tensorflow" not in sys.modules:
+            return False
+        from porting_check_tensorflow.training import owns_optimizer
+
+        return owns_optimizer(optimizer)
+
+    def optimizer_steps(
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, np.ndarray],
+        gradients: Sequence[Mapping[str, np.ndarray]],
+        *,
+        float64: bool = False,
+    ) -> Tuple[Dict[str, np.ndarray], ...]:
+        """Parameters after each step of a fresh copy of the optimiser; its own state stays as it is.
+
+        Raises:
+            Unsupported: the optimiser is of another framework, or makes no step from gradients alone.
+        """
+        if not self.owns_optimizer(optimizer):
+            return super().optimizer_steps(optimizer, parameters, gradients, float64=float64)
+        from porting_check_tensorflow.training import optimizer_steps
+
+        return optimizer_steps(optimizer, parameters, gradients, float64=float64)
+
+    def float64_outputs(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """Rebuild a Keras model in float64, or run a graph in double; ``notes`` name what stayed float32.
+
+        Raises:
+            Unsupported: a TFLite model, whose kernels are for float32 and integers only.
+            RunError: the model raised in float64.
+        """
+        if _is_lite(model):
+            raise Unsupported("TFLite has kernels for float32 and integers only, none for float64")
+        if is_keras(model):
+            _require_tensorflow(model)
+        from porting_check_tensorflow.float64 import float64_outputs
+
+        outputs, notes = float64_outputs(model, inputs)
+        self.notes = tuple(notes)
+        return outputs
 
 
 def _other(model: Any) -> Any:

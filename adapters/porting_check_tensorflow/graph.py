@@ -24,7 +24,7 @@ from porting_check_tensorflow.graph_frozen import FrozenGraph
 from porting_check_tensorflow.graph_model import is_concrete, is_function, program, variables_of
 from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_record import GraphRecorder
-from porting_check_tensorflow.graph_run import Runner
+from porting_check_tensorflow.graph_run import Held, Runner
 from porting_check_tensorflow.graph_state import eagerly, left_alone, unoptimised
 from porting_check_tensorflow.trees import array_of, is_numeric
 
@@ -131,7 +131,7 @@ def repeat(model: Any, inputs: Inputs) -> Tuple[Dict[str, np.ndarray], Dict[str,
 def _runs(model: Any, inputs: Inputs, count: int) -> List[Dict[str, np.ndarray]]:
     made = program(model, inputs)
     fed = made.fed(inputs)
-    with left_alone(_written(made)), unoptimised(), _plain_errors():
+    with left_alone(written(made)), unoptimised(), _plain_errors():
         outputs = [made.plain(fed) for _ in range(count)]
     return [{path: np.array(array_of(t)) for path, t in one.items() if is_numeric(t)} for one in outputs]
 
@@ -145,15 +145,22 @@ def record(model: Any, inputs: Inputs, sink: Sink) -> None:
         RunError: the model raised.
     """
     made = program(model, inputs)
-    fed = made.fed(inputs)
     recorder = GraphRecorder(made, sink)
     runner = Runner(made.library, recorder, made.held)
-    with left_alone(_written(made)), _plain_errors():
-        results = runner.run(made.body, recorder.feed(fed))
-        recorder.finish(results)
+    recorder.finish(observe(made, recorder, runner, made.fed(inputs)))
 
 
-def _written(made: Program) -> List[Any]:
+def observe(made: Program, recorder: GraphRecorder, runner: Runner, fed: Mapping[str, Any]) -> List[Held]:
+    """Run a graph node by node under a recorder; its results. What it writes and draws is undone.
+
+    Raises:
+        RunError: the model raised.
+    """
+    with left_alone(written(made)), _plain_errors():
+        return runner.run(made.body, recorder.feed(fed))
+
+
+def written(made: Program) -> List[Any]:
     """The variables that a run may write: all of them, or none."""
     return list(made.variables.values()) if made.writes else []
 

@@ -261,7 +261,10 @@ def execute(op_type: str, count: int, inputs: Sequence[Any], attributes: Dict[st
     for name, value in attributes.items():
         flat += [name, _function_name(value)]
     found = eager.execute(op_type.encode("ascii"), count, list(inputs), tuple(flat), context.context())
-    return list(found) if count else []
+    made = list(found) if count else []
+    if getattr(eager, "must_record_gradient", bool)():  # inside a tf.GradientTape
+        eager.record_gradient(op_type, list(inputs), tuple(flat), made)
+    return made
 
 
 def _function_name(value: Any) -> Any:

@@ -55,7 +55,7 @@ class OperatorRecorder:
         elif any(values.is_traceable(tensor) or self._variable(tensor) is not None for tensor in inputs):
             if op_type in PASS_THROUGH:
                 for tensor, same in zip(inputs, outputs):
-                    values.bind(same, values.use(tensor))
+                    values.same(same, tensor, op_type)
             else:
                 given = plain_attributes(attributes).items()
                 self._record_operator(op_type, inputs, {k: v for k, v in given if v is not None}, outputs)

@@ -47,16 +47,7 @@ def record(model: Any, inputs: Inputs, sink: Sink) -> None:
     """
     recorder = Recorder(model, sink)
     with preserved(model):
-        fed = recorder.feed(inputs)
-        try:
-            with recorder.watching():
-                outputs = call_model(model, fed)
-        except Exception as error:
-            if recorder.emitter.error is not None:
-                raise recorder.emitter.error from None
-            if isinstance(error, PortingError):
-                raise
-            raise RunError(recorder.message(error)) from error
+        outputs = recorder.run(inputs, "recording")
     recorder.finish(outputs)
 
 
@@ -68,9 +59,9 @@ class Recorder:
         emitter: where records go.
     """
 
-    def __init__(self, model: Any, sink: Sink) -> None:
+    def __init__(self, model: Any, sink: Sink, values: Optional[Values] = None) -> None:
         self.model, self.sink = model, sink
-        self.values = Values(model, sink)
+        self.values = Values(model, sink) if values is None else values
         self.scopes: List[str] = []
         self.emitter = Emitter(self.values, sink)
         self._operators = OperatorRecorder(
@@ -96,17 +87,38 @@ class Recorder:
                 self.sink.input(Port(name, key))
         return fed
 
+    def run(self, inputs: Inputs, purpose: str) -> Any:
+        """Call the model under observation; what it returned.
+
+        Args:
+            inputs: by name.
+            purpose: what is being done, for the error of a model that raises.
+
+        Raises:
+            RunError: the model raised; the message names the layer.
+        """
+        fed = self.feed(inputs)
+        try:
+            with self.watching():
+                return call_model(self.model, fed)
+        except Exception as error:
+            if self.emitter.error is not None:
+                raise self.emitter.error from None
+            if isinstance(error, PortingError):
+                raise
+            raise RunError(self.message(error, purpose)) from error
+
     def finish(self, outputs: Any) -> None:
         """Declare the model's outputs."""
         for path, tensor in flatten(outputs).items():
             if is_numeric(tensor):
                 self.sink.output(Port(path, self.values.use(tensor)))
 
-    def message(self, error: Exception) -> str:
+    def message(self, error: Exception, purpose: str) -> str:
         """What the user reads when the model raised."""
         first = (str(error).strip().splitlines() or [""])[0]
         place = f" layer {self._failed_in}" if self._failed_in else ""
-        return f"the model raised {type(error).__name__} while recording{place}: {first}"
+        return f"the model raised {type(error).__name__} while {purpose}{place}: {first}"
 
     # Watching
 

@@ -89,6 +89,20 @@ class Values:
             self.store(key, array_of(tensor if variable is None else variable))
         return key
 
+    def same(self, tensor: Any, source: Any, op_type: str) -> None:
+        """A tensor that an operator only handed on: it goes under the same key.
+
+        Args:
+            tensor: what came out.
+            source: what went in.
+            op_type: the operator.
+        """
+        self.bind(tensor, self.use(source))
+
+    def variables(self) -> Dict[str, Any]:
+        """The variables that have names, by key."""
+        return {parameter_key(name): variable for name, variable in self._parameters.items()}
+
     def variable(self, variable: Any) -> str:
         """The key of a variable's value, stored now."""
         if id(variable) not in self._names:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from porting_check.neutral.adapter import Adapter, Inputs, InputSpec
-from porting_check.neutral.errors import PortingError, UnsupportedNode
+from porting_check.neutral.errors import PortingError, Unsupported, UnsupportedNode
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Sink
 from porting_check_torch import models, trees
@@ -193,6 +193,77 @@ class TorchAdapter(Adapter):
                 given = {str(place): np.asarray(array) for place, array in enumerate(inputs)}
                 raise run_error(error, given, f" in layer {name}") from error
             return tuple(to_array(tensor) for tensor in trees.outputs_by_path(outputs).values())
+
+    def float64_outputs(self, model: Any, inputs: Inputs) -> Dict[str, np.ndarray]:
+        """Run a copy of the model in float64; ``notes`` name what in it computed in less all the same.
+
+        Raises:
+            Unsupported: a model that cannot be copied or cast.
+            RunError: the model raised in float64.
+        """
+        from porting_check_torch.float64 import float64_outputs, wide_tensor
+
+        try:
+            outputs, notes = float64_outputs(model, inputs)
+        except PortingError:
+            raise
+        except Exception as error:
+            raise run_error(error, inputs, " in float64") from error
+        self.notes = tuple(notes)
+        return {path: to_array(wide_tensor(tensor)) for path, tensor in outputs.items()}
+
+    def gradients(
+        self, model: Any, inputs: Inputs, cotangents: Mapping[str, np.ndarray], *, float64: bool = False
+    ) -> Dict[str, np.ndarray]:
+        """Gradients by the keys of a recording, by autograd.
+
+        Raises:
+            Unsupported: tensors that autograd cannot follow.
+            RunError: the model raised.
+        """
+        from porting_check_torch.gradients import gradients
+
+        self._device = models.device_of(model)
+        return gradients(model, inputs, cotangents, float64=float64)
+
+    def train_layer(
+        self, model: Any, name: str, inputs: Sequence[np.ndarray]
+    ) -> Tuple[Tuple[np.ndarray, ...], Dict[str, np.ndarray]]:
+        """Call one submodule in training mode; the model, its buffers and the random state are as before.
+
+        Raises:
+            Unsupported: no layer of that name, or it cannot be called alone.
+        """
+        from porting_check_torch.training import train_layer
+
+        try:
+            module = self._submodule(model, name)
+        except UnsupportedNode as error:
+            raise Unsupported(str(error)) from None
+        return train_layer(model, name, module, inputs)
+
+    def owns_optimizer(self, optimizer: Any) -> bool:
+        """Whether this is a ``torch.optim.Optimizer``."""
+        return isinstance(optimizer, torch.optim.Optimizer)
+
+    def optimizer_steps(
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, np.ndarray],
+        gradients: Sequence[Mapping[str, np.ndarray]],
+        *,
+        float64: bool = False,
+    ) -> Tuple[Dict[str, np.ndarray], ...]:
+        """Parameters after each step of a fresh copy of the optimiser; its own state stays as it is.
+
+        Raises:
+            Unsupported: the optimiser is of another framework, or makes no step from gradients alone.
+        """
+        if not self.owns_optimizer(optimizer):
+            return super().optimizer_steps(optimizer, parameters, gradients, float64=float64)
+        from porting_check_torch.training import optimizer_steps
+
+        return optimizer_steps(optimizer, parameters, gradients, float64=float64)
 
     def _submodule(self, model: Any, name: str) -> nn.Module:
         known = {} if models.is_exported(model) else models.modules_by_path(model)

@@ -101,11 +101,22 @@ ASPECTS: tuple[Aspect, ...] = (
         _placement,
         "the same number then acts as another one: it matters for gradients that are not much larger than epsilon",
     ),
-    Aspect("epsilon", "epsilon", ("epsilon",), _number("epsilon"), lambda r: f"{r.epsilon:.3g}",
-           "it matters for gradients that are not much larger than epsilon"),  # fmt: skip
-    Aspect("bias-correction", "bias correction", ("corrected",), _form("corrected"),
-           lambda r: "corrected" if r.corrected else "none",
-           "without it the first steps are too small or too large"),  # fmt: skip
+    Aspect(
+        "epsilon",
+        "epsilon",
+        ("epsilon",),
+        _number("epsilon"),
+        lambda r: f"{r.epsilon:.3g}",
+        "it matters for gradients that are not much larger than epsilon",
+    ),
+    Aspect(
+        "bias-correction",
+        "bias correction",
+        ("corrected",),
+        _form("corrected"),
+        lambda r: "corrected" if r.corrected else "none",
+        "without it the first steps are too small or too large",
+    ),
     Aspect("learning-rate", "learning rate", ("rates",), _rates, lambda r: _rates_said(r)),
     Aspect(
         "momentum-lr-coupling",
@@ -116,17 +127,38 @@ ASPECTS: tuple[Aspect, ...] = (
         "the two are one function only as long as the learning rate stays",
     ),
     Aspect("momentum", "momentum", ("momentum",), _number("momentum"), lambda r: f"{r.momentum:.6g}"),
-    Aspect("nesterov", "Nesterov momentum", ("nesterov",), _form("nesterov"), lambda r: "yes" if r.nesterov else "no"),
+    Aspect(
+        "nesterov",
+        "Nesterov momentum",
+        ("nesterov",),
+        _form("nesterov"),
+        lambda r: "yes" if r.nesterov else "no",
+    ),
     Aspect("betas", "beta 1", ("beta_1",), _number("beta_1"), lambda r: f"{r.beta_1:.6g}"),
     Aspect("betas", "beta 2", ("beta_2",), _number("beta_2"), lambda r: f"{r.beta_2:.6g}"),
-    Aspect("amsgrad", "AMSGrad", ("amsgrad",), _form("amsgrad"),
-           lambda r: {"": "no", "before": "yes, of the uncorrected moment", "after": "yes, of the corrected moment"}[
-               r.amsgrad]),  # fmt: skip
+    Aspect(
+        "amsgrad",
+        "AMSGrad",
+        ("amsgrad",),
+        _form("amsgrad"),
+        lambda r: {
+            "": "no",
+            "before": "yes, of the uncorrected moment",
+            "after": "yes, of the corrected moment",
+        }[r.amsgrad],
+    ),
     Aspect("centered", "centred", ("centered",), _form("centered"), lambda r: "yes" if r.centered else "no"),
-    Aspect("accumulator", "first accumulator", ("initial",), _number("initial"), lambda r: f"{r.initial:.3g}"),
-    Aspect("grad-clip-kind", "gradient clipping", ("clip", "clip_at"), _form("clip", "clip_at"),
-           lambda r: f"{r.clip} at {r.clip_at:.6g}" if r.clip else "none",
-           "by value, by each tensor's norm and by the norm of all of them are three functions"),  # fmt: skip
+    Aspect(
+        "accumulator", "first accumulator", ("initial",), _number("initial"), lambda r: f"{r.initial:.3g}"
+    ),
+    Aspect(
+        "grad-clip-kind",
+        "gradient clipping",
+        ("clip", "clip_at"),
+        _form("clip", "clip_at"),
+        lambda r: f"{r.clip} at {r.clip_at:.6g}" if r.clip else "none",
+        "by value, by each tensor's norm and by the norm of all of them are three functions",
+    ),
 )
 """What two rules can differ in. To add one: one row."""
 

@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import porting_check.neutral.errors as errors
 from porting_check.neutral.errors import PortingError, RunError
+from porting_check.neutral.tensorfile import read_header, read_tensor, write_tensors
 from porting_check.neutral.trace import Trace
 from porting_check.neutral.tracefile import load_trace
 from porting_check.recorder.sources import framework_of
@@ -38,27 +41,66 @@ def record_in_subprocess(
         PortingError: whatever the inner side raised, as it was.
         RunError: the process died; with its last words.
     """
+    _call("porting_check.recorder", spec, out, request, progress, "recording")
+    return load_trace(str(out))
+
+
+def gradients_in_subprocess(
+    spec: str,
+    out: Path,
+    inputs: Mapping[str, np.ndarray],
+    cotangents: Mapping[str, np.ndarray],
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """Differentiate the model that ``spec`` names, in a process of its own.
+
+    Args:
+        spec: as for :func:`record_in_subprocess`.
+        out: the file of tensors to write; its folder also receives what is sent.
+        inputs: by name, in the model's own layouts, as recorded.
+        cotangents: by output path.
+        weights: parameters by native name, put into the model first.
+
+    Returns:
+        Gradients by the keys of the recording, see :meth:`porting_check.neutral.adapter.Adapter.gradients`.
+
+    Raises:
+        Unsupported: this kind of model cannot be differentiated.
+        RunError: the model raised, or the process died.
+    """
+    request = {}
+    for name, arrays in (("inputs", inputs), ("cotangents", cotangents), ("weights", weights)):
+        if arrays is not None:
+            request[name] = str(out.with_name(f"{out.stem}-{name}.safetensors"))
+            write_tensors(request[name], {key: np.asarray(array) for key, array in arrays.items()})
+    _call(
+        "porting_check.recorder.gradients",
+        spec,
+        out,
+        request,
+        lambda stage, done, total: None,
+        "differentiating",
+    )
+    header = read_header(str(out))
+    return {name: np.array(read_tensor(str(out), name, header)) for name in header["tensors"]}
+
+
+def _call(
+    module: str, spec: str, out: Path, request: Mapping[str, Any], progress: Progress, doing: str
+) -> None:
+    """Run one of the recorder's modules on a model; its errors are raised again as they were."""
     framework_of(spec)
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
         failure = os.path.join(folder, "error.json")
-        command = [
-            sys.executable,
-            "-m",
-            "porting_check.recorder",
-            spec,
-            "--out",
-            str(out),
-            "--error",
-            failure,
-        ]
+        command = [sys.executable, "-m", module, spec, "--out", str(out), "--error", failure]
         command += ["--request", json.dumps(request)]
         status, tail = _run(command, progress)
         if status == 0:
-            return load_trace(str(out))
+            return
         if os.path.isfile(failure):
             with open(failure, encoding="utf-8") as file:
                 raise again(json.load(file))
-    raise RunError(f"recording {spec!r} failed: {ended(status)}. Its last words:\n" + "\n".join(tail))
+    raise RunError(f"{doing} {spec!r} failed: {ended(status)}. Its last words:\n" + "\n".join(tail))
 
 
 def _run(command: list[str], progress: Progress) -> tuple[int, deque[str]]:

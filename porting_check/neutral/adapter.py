@@ -143,6 +143,7 @@ class Adapter(abc.ABC):
         """Run the whole model in float64, parameters and inputs cast exactly; outputs by path, as :meth:`predict` names them.
 
         The caller's model stays float32: adapters work on a copy, or restore what they cast. Integer inputs stay as they are.
+        :attr:`notes` afterwards say what computed in float32 all the same (naming float32 or float16), and how it was run.
 
         Raises:
             Unsupported: this kind of model cannot be cast; the message says why.
@@ -181,7 +182,8 @@ class Adapter(abc.ABC):
         Args:
             model: as before (weights, buffers, mode and random state are restored).
             name: the layer's name in the recording (``Record.name``).
-            inputs: its inputs in native layout.
+            inputs: its inputs in native layout. A layer whose statistics are inputs (equinox) takes them as inputs 1 and 2,
+                and returns them under those names.
 
         Returns:
             Outputs, and every parameter and buffer of the layer after the call, by native name.

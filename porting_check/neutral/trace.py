@@ -146,12 +146,15 @@ class Checks:
     ``observer_difference``: largest change of any output caused by recording (0.0 is the rule, ``None`` = not checked).
     ``repeat_difference``: largest difference between two unrecorded runs on the same input.
     ``training``: names of layers that were in training mode. ``notes``: anything else the reader must know.
+    ``float64``: of the whole model's run in float64 (its outputs are the values ``float64:<output path>``): what in it
+    still computed in float32, or, where there are no such values, why there are none; empty when none was asked for.
     """
 
     observer_difference: Optional[float] = None
     repeat_difference: Optional[float] = None
     training: Tuple[str, ...] = ()
     notes: Tuple[str, ...] = ()
+    float64: Tuple[str, ...] = ()
 
     def to_json(self) -> Dict[str, Any]:
         """Plain data for a JSON line."""
@@ -160,15 +163,17 @@ class Checks:
             "repeat_difference": _number(self.repeat_difference),
             "training": list(self.training),
             "notes": list(self.notes),
+            "float64": list(self.float64),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Checks:
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`; recordings made before there was ``float64`` have none."""
         differences = [
             None if data[k] is None else float(data[k]) for k in ("observer_difference", "repeat_difference")
         ]
-        return cls(differences[0], differences[1], tuple(data["training"]), tuple(data["notes"]))
+        texts = [tuple(data[k]) for k in ("training", "notes")]
+        return cls(differences[0], differences[1], texts[0], texts[1], tuple(data.get("float64", ())))
 
 
 def _number(value: Optional[float]) -> Any:
@@ -207,6 +212,22 @@ def parameter_key(name: str) -> str:
 def parameter_name(key: str) -> str:
     """The native name in a parameter's value key."""
     return key[len("parameter:") :] if key.startswith("parameter:") else key
+
+
+FLOAT64 = "float64:"
+"""What the keys of the outputs of a run in float64 begin with; no record reads or makes these values."""
+
+
+def float64_outputs(trace: Trace) -> Dict[str, np.ndarray]:
+    """The outputs of the whole model's run in float64, by path; empty when the recording holds none.
+
+    Example:
+        >>> port = Port("0", "input:0")
+        >>> values = {"input:0": np.ones(1, np.float32), "float64:0": np.ones(1)}
+        >>> sorted(float64_outputs(Trace("nothing", Environment("numpy", {}), (port,), (port,), (), values)))
+        ['0']
+    """
+    return {key[len(FLOAT64) :]: trace.values[key] for key in trace.values if key.startswith(FLOAT64)}
 
 
 class Sink:

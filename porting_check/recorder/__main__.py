@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--request",
         default="{}",
-        help="JSON: inputs (files by name), like (layouts of those), layouts, seed, weights",
+        help="JSON: inputs (files by name), like (layouts of those), layouts, seed, weights, float64",
     )
     parser.add_argument("--error", default="", help="file that receives an error as JSON")
     return parser
@@ -57,7 +57,8 @@ def record_to(spec: str, out: str, request: Mapping[str, Any]) -> None:
         out: folder of the recording.
         request: ``inputs`` = path by name; ``like`` = layouts of these inputs on the side they come from (then they are
             translated); ``layouts`` = declared layouts by input name; ``seed``; ``weights`` = an ``.npz`` of parameters by
-            native name to put into the model first; ``check`` = also run unrecorded.
+            native name to put into the model first; ``check`` = also run unrecorded; ``float64`` = also run the whole
+            model in float64.
     """
     model, adapter = open_model(spec)
     if request.get("weights"):
@@ -65,8 +66,16 @@ def record_to(spec: str, out: str, request: Mapping[str, Any]) -> None:
             adapter.assign(model, {name: archive[name] for name in archive.files})
     inputs, layouts = choose_inputs(adapter.inputs(model), request)
     with TraceWriter(out, spec, adapter.environment()) as sink:
-        check = bool(request.get("check", True))
-        checks = record_model(adapter, model, inputs, sink, layouts=layouts, check=check, progress=_progress)
+        checks = record_model(
+            adapter,
+            model,
+            inputs,
+            sink,
+            layouts=layouts,
+            check=bool(request.get("check", True)),
+            float64=bool(request.get("float64", False)),
+            progress=_progress,
+        )
         sink.finish(checks)
 
 

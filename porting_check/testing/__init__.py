@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from porting_check.testing.describe_contract import DescribeContract as DescribeContract
     from porting_check.testing.describe_contract import Layer as Layer
     from porting_check.testing.examples import Example as Example
+    from porting_check.testing.float64_contract import Float64Contract as Float64Contract
+    from porting_check.testing.float64_contract import Wide as Wide
+    from porting_check.testing.gradient_contract import Differentiable as Differentiable
+    from porting_check.testing.gradient_contract import GradientContract as GradientContract
     from porting_check.testing.run_contract import RunContract as RunContract
 
 _HOMES = {
@@ -28,8 +32,12 @@ _HOMES = {
     "AgreementContract": "porting_check.testing.agreement",
     "DescribeContract": "porting_check.testing.describe_contract",
     "Example": "porting_check.testing.examples",
+    "Differentiable": "porting_check.testing.gradient_contract",
+    "Float64Contract": "porting_check.testing.float64_contract",
+    "GradientContract": "porting_check.testing.gradient_contract",
     "Layer": "porting_check.testing.describe_contract",
     "RunContract": "porting_check.testing.run_contract",
+    "Wide": "porting_check.testing.float64_contract",
 }
 
 __all__ = sorted(_HOMES)
