@@ -41,6 +41,7 @@ from porting_check.cli_options import (
     Reference,
     Rtol,
     Seed,
+    Shadow,
     Transfer,
     Verbose,
 )
@@ -117,6 +118,7 @@ def compare(
     mapping: Map = None,
     transfer: Transfer = False,
     gradients: Gradients = False,
+    shadow: Shadow = True,
     rtol: Rtol = None,
     atol: Atol = None,
     out: Out = None,
@@ -138,6 +140,7 @@ def compare(
         "atol": atol,
         "transfer": transfer,
         **({"gradients": True} if gradients else {}),
+        **({} if shadow else {"shadow": False}),
     }
     files = named_files(inputs or ())
     prepare(out, junit)

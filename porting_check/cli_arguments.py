@@ -123,6 +123,7 @@ def command_line(
             words += [flag, item]
     words += ["--transfer"] if options["transfer"] else []
     words += ["--gradients"] if options.get("gradients") else []
+    words += [] if options.get("shadow", True) else ["--no-shadow"]
     if options["rtol"] is not None:
         words += ["--rtol", repr(options["rtol"]), "--atol", repr(options["atol"])]
     return shlex.join(words)

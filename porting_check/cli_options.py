@@ -70,6 +70,13 @@ Transfer = Annotated[
 Gradients = Annotated[
     bool, typer.Option("--gradients", help="Also compare gradients of parameters, inputs and layer outputs.")
 ]
+Shadow = Annotated[
+    bool,
+    typer.Option(
+        "--shadow/--no-shadow",
+        help="Also run both whole models in float64, as a second opinion (on by default).",
+    ),
+]
 Rtol = Annotated[
     float | None, typer.Option("--rtol", help="Relative tolerance that overrides the verdict; with --atol.")
 ]

@@ -9,6 +9,7 @@ they are given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -21,6 +22,7 @@ from porting_check.neutral.trace import Trace, float64_outputs
 from porting_check.numerics.constants import effects, explaining
 from porting_check.numerics.shrinking import RANK, SIDES, Known, Measured, finding_of, measure
 from porting_check.report.section import Section
+from porting_check.report.wording import abridged
 
 Array = np.ndarray
 
@@ -50,7 +52,9 @@ def shadow(found: Examination) -> Section | None:
     wide = float64_outputs(sides[0]), float64_outputs(sides[1])
     if not any(wide) and not any(trace.checks.float64 for trace in sides):
         return None
-    notes = [f"In the {side}'s float64 run: {_sentence(note)}" for side, note in _inside(sides, wide)]
+    notes = [
+        f"In the {side}'s float64 run: {_sentence(note)}" for side, note in _gathered(_inside(sides, wide))
+    ]
     if not all(wide):
         return _section(_one_sided(sides, wide), (), notes)
     drawn = [s for s, trace in zip(SIDES, sides, strict=True) if (trace.checks.repeat_difference or 0.0) > 0]
@@ -96,6 +100,23 @@ def _inside(sides: tuple[Trace, Trace], wide: Wide) -> list[tuple[str, str]]:
     """What computed in float32 in a run that there was, by side."""
     pairs = zip(SIDES, sides, wide, strict=True)
     return [(side, note) for side, trace, outputs in pairs if outputs for note in trace.checks.float64]
+
+
+def _gathered(notes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Notes that say the same of several layers as one."""
+    layers: dict[tuple[str, str, str], list[str]] = {}
+    for side, note in notes:
+        found = _ONE_LAYER.match(note)
+        key = (side, found[1], found[3]) if found else (side, note, "")
+        layers.setdefault(key, []).append(found[2] if found else "")
+    made = []
+    for (side, what, rest), names in layers.items():
+        where = f" in {', '.join(abridged(names, 4))}" if names[0] else ""
+        made.append((side, what + where + rest))
+    return made
+
+
+_ONE_LAYER = re.compile(r"^(\w+) in (\S+)( (?:keeps|gives|has|makes) .*)$", re.DOTALL)
 
 
 def _narrow(notes: Iterable[str]) -> tuple[str, ...]:

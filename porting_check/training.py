@@ -38,10 +38,10 @@ Array = np.ndarray
 COLUMNS: Mapping[str, str] = {
     "reference": "reference",
     "candidate": "candidate",
-    "reference_keeps": "reference keeps",
-    "candidate_keeps": "candidate keeps",
-    "reference_variance": "reference stores",
-    "candidate_variance": "candidate stores",
+    "reference_keeps": "ref. keeps",
+    "candidate_keeps": "cand. keeps",
+    "reference_variance": "ref. variance",
+    "candidate_variance": "cand. variance",
     "verdict": "in training",
     "cause": "cause",
 }

@@ -92,13 +92,14 @@ def _applied(suspect: Suspect, step: Step) -> Iterable[tuple[Mistake, bool]]:
 def unseen(suspect: Suspect) -> list[str]:
     """What differs between two aligned operators of a region that nevertheless gave equal results."""
     said = []
-    padded = any(s.node is not None and s.node.op_type == "Pad" for s in (*suspect.reference, *suspect.candidate))
+    steps = (*suspect.reference, *suspect.candidate)
+    padded = any(s.node is not None and s.node.op_type in ("Pad", "Slice") for s in steps)
     for ours, theirs in suspect.pairs():
         one, other = nodes(ours), nodes(theirs)
         if one.op_type == other.op_type:
             for name, (wanted, present) in attribute_differences(one, other).items():
-                if name in ("pads", "auto_pad") and padded:
-                    continue  # a padding layer of its own makes up for it
+                if name in ("axis", "axes", "perm") or (name in ("pads", "auto_pad") and padded):
+                    continue  # the order of axes, or a layer that pads or crops, makes up for it
                 said.append(
                     f"{one.op_type}: {name} is {told(present)}, the reference has {told(wanted)}; no difference on this input"
                 )

@@ -14,7 +14,6 @@ from porting_check.diagnosis.search import diagnose
 from porting_check.examination import Examination
 from porting_check.judgement import Judgement, verdict_of
 from porting_check.neutral.graph import Graph
-from porting_check.neutral.trace import Record
 from porting_check.report.result import Finding, NotCompared, PairResult, ParameterResult, Power, Report, Side
 from porting_check.report.section import Section
 
@@ -58,7 +57,7 @@ def assemble(
         pairs=tuple(pairs),
         findings=tuple(findings),
         not_compared=tuple(lacking),
-        power=tuple(_power(found)),
+        power=tuple(_power(found, sections)),
         warnings=tuple(_warnings(found, pairs)),
         outputs=tuple(p for p, j in zip(pairs, found.judged, strict=False) if j.region.target.output),
         settings=dict(settings),
@@ -82,27 +81,21 @@ def _title(section: Section) -> str:
     return f"{section.title}: {section.answer.rstrip('.')}"
 
 
-def _power(found: Examination) -> list[Power]:
-    """What the run could have seen, and last what no run in inference can."""
+def _power(found: Examination, sections: Sequence[Section]) -> list[Power]:
+    """What the run could have seen, and last what no run in inference can, unless a training step was taken."""
     seen = [
         Power(cause=s.cause, revealed=s.revealed, hidden=s.hidden, reason=s.reason)
         for s in power(found.judge, found.judged)
     ]
-    trained = sorted(
-        {r.operator for g in (found.reference, found.candidate) for r in g.trace.records if _trains(r)}
-    )
-    if trained:
-        reason = "it shows in training only; nothing that runs in inference reveals it"
-        seen += [
-            Power(cause=cause, revealed=0, hidden=tuple(trained), reason=reason) for cause in TRAINING_ONLY
-        ]
+    reason = "it shows in training only; nothing that runs in inference reveals it"
+    operators = {r.operator for g in (found.reference, found.candidate) for r in g.trace.records}
+    trained = any(section.id == "training" and section.rows for section in sections)
+    for cause in TRAINING_ONLY:
+        named = ("batchnorm", "batch_norm") if cause.startswith("bn-") else ("dropout",)
+        where = sorted(o for o in operators if any(name in o.lower() for name in named))
+        if where and not (trained and cause.startswith("bn-")):
+            seen.append(Power(cause=cause, revealed=0, hidden=tuple(where), reason=reason))
     return seen
-
-
-def _trains(record: Record) -> bool:
-    """Whether a layer behaves otherwise in training."""
-    names = ("batchnorm", "batch_norm", "dropout")
-    return any(name in record.operator.lower() for name in names)
 
 
 def _side(graph: Graph) -> Side:

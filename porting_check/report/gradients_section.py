@@ -21,12 +21,15 @@ ORDER: Mapping[str, int] = {
 }
 """Rows that need a reader come first."""
 
+GOOD = {"identical", "round-off"}
+"""Verdicts that need no explanation."""
+
 COLUMNS = {
     "kind": "gradient of",
     "reference": "reference",
     "candidate": "candidate",
-    "reference_ratio": "ref. error / round-off",
-    "candidate_ratio": "cand. error / round-off",
+    "reference_ratio": "ref. ratio",
+    "candidate_ratio": "cand. ratio",
     "end_to_end": "end to end",
     "verdict": "verdict",
     "explanation": "why",
@@ -88,7 +91,7 @@ def gradients_section(results: Sequence[GradientResult], notes: Sequence[str] = 
         title="Gradients",
         answer=_answer(ordered, counts),
         verdict=_verdict(counts, len(results)),
-        columns=COLUMNS,
+        columns=COLUMNS if set(counts) - GOOD else {k: v for k, v in COLUMNS.items() if k != "explanation"},
         rows=tuple(result.row() for result in ordered),
         notes=tuple(dict.fromkeys([*notes, *(r.explanation for r in ordered if r.verdict == "kink")])),
     )

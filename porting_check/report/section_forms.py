@@ -9,6 +9,9 @@ from porting_check.report import wording
 from porting_check.report.page import Page, cells, fit, pad
 from porting_check.report.section import Section
 
+FEW = 5
+"""Rows shown on the console of a section in which everything is right."""
+
 _STYLES = {"": "dim", "faithful": "good", "divergent": "bad", "inconclusive": "doubt"}
 
 
@@ -31,7 +34,9 @@ def console(page: Page, section: Section) -> None:
     page.section(wording.clean(section.title))
     mark = f"{wording.SYMBOLS[section.verdict]} " if section.verdict else ""
     page.text(mark + wording.clean(section.answer, 4000))
-    shown = _shown(section.rows, page.limit)
+    # Of what is right a few rows are enough, the largest errors first.
+    few = FEW if section.verdict == "faithful" and page.limit is not None else page.limit
+    shown = _shown(section.rows, few)
     if shown and section.columns:
         _table(page, section, shown)
     if len(shown) < len(section.rows):
