@@ -20,6 +20,9 @@ from porting_check.report.equivalence_result import Experiment, Histogram, Order
 Array = np.ndarray
 
 BINS = 21
+
+FEWEST = 8
+"""Elements below which a histogram shows nothing."""
 MOST_AXES = 5
 PERTURBED = 8
 """Float64 runs with rounded inputs that measure how a computation answers to rounding (NUMERICS, section 1.1: 8 to 12)."""
@@ -158,16 +161,19 @@ def _experiment(name: str, first: str, second: str, one: Array, two: Array) -> E
 
 
 def histogram(reference: Array, candidate: Array) -> Histogram:
-    """The float32 differences in bins around zero, empty where all are equal."""
+    """The float32 differences in bins around zero, empty where all are equal or there are few.
+
+    An odd number of bins, so that one is around zero; fewer where few elements would leave most of them empty.
+    """
     if reference.shape != candidate.shape:
         return Histogram()
     with np.errstate(invalid="ignore"):
         gap = (candidate.astype(np.float64) - reference.astype(np.float64)).ravel()
     gap = gap[np.isfinite(gap)]
     most = float(np.abs(gap).max(initial=0.0))
-    if most == 0 or not np.isfinite(most):
+    if most == 0 or not np.isfinite(most) or gap.size < FEWEST:
         return Histogram()
-    counts, edges = np.histogram(gap, bins=BINS, range=(-most, most))
+    counts, edges = np.histogram(gap, bins=min(BINS, 2 * int(gap.size ** (1 / 3)) + 1), range=(-most, most))
     return Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
 
 
