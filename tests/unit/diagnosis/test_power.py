@@ -106,3 +106,14 @@ def test_another_activation_without_effect_is_a_warning():
     report = report_of([("act", RELU, {})], [("act", CAPPED, {})], image(6, 8))
     assert report.verdict == "faithful"
     assert any("ReLU6" in warning and "on this input" in warning for warning in report.warnings)
+
+
+def test_a_padding_layer_that_makes_up_for_the_convolution_is_no_warning():
+    pad = Node("Pad", ("x", "amounts"), ("y",), {"mode": "constant"})
+    padded = [
+        ("pad", [constant("amounts", np.array([0, 0, 0, 0, 0, 0, 1, 1])), pad], {}),
+        ("conv", [conv((0, 0, 0, 0), strides=(2, 2))], {"weight": W, "bias": B}),
+    ]
+    report = report_of([same((0, 0, 1, 1))], padded, image(8, 10))
+    assert report.verdict == "faithful"
+    assert not [warning for warning in report.warnings if "no difference on this input" in warning]

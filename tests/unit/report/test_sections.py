@@ -55,8 +55,11 @@ def test_console_shows_answer_table_and_notes() -> None:
 
 
 def test_console_counts_what_it_leaves_out() -> None:
-    long = replace(SECTION, rows=tuple({"output": str(n)} for n in range(40)))
+    long = replace(SECTION, verdict="divergent", rows=tuple({"output": str(n)} for n in range(40)))
     assert "… and 30 rows more" in render(replace(REPORT, sections=(long,)), limit=10)
+    right = replace(long, verdict="faithful")
+    assert "… and 35 rows more" in render(replace(REPORT, sections=(right,)), limit=10)
+    assert "rows more" not in render(replace(REPORT, sections=(right,)), limit=None)
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])
