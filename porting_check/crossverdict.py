@@ -9,10 +9,10 @@ import numpy as np
 
 from porting_check.environments.workers import Ran
 from porting_check.neutral.graph import Graph
+from porting_check.numerics.excess import settled_outputs
 from porting_check.numerics.own import ratio
 from porting_check.numerics.stepwise import StepTruth
 from porting_check.report.crosstable import Cell, End, Layer
-from porting_check.verdict import NEARLY
 
 Array = np.ndarray
 
@@ -53,28 +53,14 @@ def _cell(truth: StepTruth, made: list[Array] | None, ran: Ran) -> Cell:
         return Cell(
             "refused", float("nan"), float("nan"), ran.refused.get(truth.step.index, "it gave no output")
         )
-    worst, error = 0.0, 0.0
-    for found, wanted, bound in zip(made, truth.outputs, truth.bounds, strict=False):
+    for found, wanted in zip(made, truth.outputs, strict=False):
         if found.shape != wanted.shape:
             return Cell(
                 "divergent", float("inf"), float("inf"), f"shape {found.shape}, expected {wanted.shape}"
             )
-        worst = max(worst, ratio(found, wanted, np.asarray(bound)))
-        error = max(error, _largest(found, wanted))
-    exact = error == 0 or all(
-        np.array_equal(found, wanted.astype(found.dtype), equal_nan=found.dtype.kind == "f")
-        for found, wanted in zip(made, truth.outputs, strict=False)
-    )
-    verdict = (
-        "identical"
-        if exact
-        else "round-off"
-        if worst <= 1
-        else "low-precision"
-        if worst <= NEARLY
-        else "divergent"
-    )
-    return Cell(verdict, error, worst)
+    one = settled_outputs(truth.node, truth.inputs, made, truth.outputs, truth.bounds, unit=truth.unit)
+    error = max(_largest(found, wanted) for found, wanted in zip(made, truth.outputs, strict=False))
+    return Cell("identical" if one.verdict == "exact" else one.verdict, error, one.rounding.ratio, one.words)
 
 
 def _largest(found: Array, wanted: Array) -> float:
@@ -90,9 +76,7 @@ def _largest(found: Array, wanted: Array) -> float:
 def _close(left: Iterable[Array], right: Iterable[Array], truth: StepTruth) -> bool:
     """Whether two frameworks differ by no more than round-off allows them both."""
     pairs = zip(left, right, truth.bounds, strict=False)
-    return all(
-        a.shape == b.shape and ratio(a, b.astype(np.float64), 2 * np.asarray(s)) <= 1 for a, b, s in pairs
-    )
+    return all(a.shape == b.shape and ratio(a, b.astype(np.float64), 2 * s.limit) <= 1 for a, b, s in pairs)
 
 
 def end_of(path: str, truth: Array, name: str, ran: Ran) -> End:

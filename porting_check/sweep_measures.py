@@ -10,9 +10,9 @@ import numpy as np
 
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.node import Node
-from porting_check.numerics.own import judged
+from porting_check.numerics.excess import settled_outputs
 from porting_check.numerics.roundoff import LINEAR, UNIT
-from porting_check.numerics.rule import ANY_ORDER_MAX, ANY_ORDER_RMS, LAW, Rounding, largest_deviate
+from porting_check.numerics.rule import ANY_ORDER_MAX, ANY_ORDER_RMS, LAW, largest_deviate
 from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node
 from porting_check.report.sweep_result import Band, Gap, Measure
@@ -24,9 +24,6 @@ Made = Mapping[str, Sequence[Array] | str]
 ABSOLUTE = 0.8
 """Mean of |v| over its root mean square, for errors that are spread normally: sqrt(2 / pi)."""
 
-NEARLY = 16.0
-"""Up to so many times the limit an error is coarse arithmetic rather than another function, as in a crosscheck."""
-
 
 @dataclass(frozen=True, slots=True)
 class Theory:
@@ -37,6 +34,7 @@ class Theory:
     """
 
     node: Node
+    inputs: tuple[Array | None, ...]
     outputs: tuple[Array, ...]
     bounds: tuple[Bounds, ...]
     unit: float
@@ -93,14 +91,13 @@ def theory_of(
     bounds = tuple(bounds_of(node, widened(inputs), [None] * len(inputs), outputs, unit))
     spread = bounds[0].spread
     if node.op_type not in LINEAR or spread is None or outputs[0].dtype.kind != "f":
-        return Theory(node, tuple(outputs), bounds, unit)
+        return Theory(node, tuple(inputs), tuple(outputs), bounds, unit)
     terms, chain = bounds[0].terms, np.broadcast_to(spread(True), outputs[0].shape)
     result = np.square(outputs[0])
     # tau^2 = u^2 (n (y^2 / 3 + q^2 / 6) + q^2 + y^2), solved for the sum of squares q^2
     squares = np.maximum(np.square(chain / unit) - result * (terms / 3 + 1), 0) / (terms / 6 + 1)
-    return Theory(
-        node, tuple(outputs), bounds, unit, np.minimum(_in_blocks(terms, squares, result, unit), chain), chain
-    )
+    blocked = np.minimum(_in_blocks(terms, squares, result, unit), chain)
+    return Theory(node, tuple(inputs), tuple(outputs), bounds, unit, blocked, chain)
 
 
 def _in_blocks(terms: float, squares: Array, result: Array, unit: float) -> Array:
@@ -132,40 +129,21 @@ def measures(found: Theory, made: Made) -> tuple[dict[str, Measure], tuple[Gap, 
 
 
 def _measure(found: Theory, outputs: Sequence[Array]) -> Measure:
-    worst: Rounding | None = None
-    for array, truth, bounds in zip(outputs, found.outputs, found.bounds, strict=False):
+    for array, truth in zip(outputs, found.outputs, strict=False):
         if array.shape != truth.shape:
             reason = f"shape {array.shape}, expected {truth.shape}"
             return Measure(
                 verdict="divergent", max_abs=float("inf"), rms=float("inf"), ratio=float("inf"), reason=reason
             )
-        rounding = judged(array, truth, bounds, channel=_channel(found.node, truth), unit=found.unit)
-        worst = rounding if worst is None or rounding.ratio > worst.ratio else worst
-    assert worst is not None
-    error = rms_error(outputs[0], found.truth)
-    verdict = _verdict(worst, outputs, found.outputs)
+    one = settled_outputs(found.node, found.inputs, outputs, found.outputs, found.bounds, unit=found.unit)
     largest = max(largest_error(a, t) for a, t in zip(outputs, found.outputs, strict=False))
-    reason = "" if verdict in ("identical", "round-off") else worst.condition
-    return Measure(verdict=verdict, max_abs=largest, rms=error, ratio=worst.ratio, reason=reason)
-
-
-def _channel(node: Node, truth: Array) -> int | None:
-    """The axis of an output's channels, where the rule should look at each."""
-    if node.op_type in ("Gemm", "MatMul"):
-        return truth.ndim - 1 if truth.ndim > 1 else None
-    return 1 if node.op_type in LINEAR and truth.ndim > 2 else None
-
-
-def _verdict(rounding: Rounding, outputs: Sequence[Array], truths: Sequence[Array]) -> str:
-    exact = all(
-        np.array_equal(a, t.astype(a.dtype), equal_nan=a.dtype.kind == "f")
-        for a, t in zip(outputs, truths, strict=False)
+    return Measure(
+        verdict="identical" if one.verdict == "exact" else one.verdict,
+        max_abs=largest,
+        rms=rms_error(outputs[0], found.truth),
+        ratio=one.rounding.ratio,
+        reason="" if one.good else one.words or one.rounding.condition,
     )
-    if exact or rounding.verdict == "exact":
-        return "identical"
-    if rounding.verdict in ("round-off", "undecided"):
-        return rounding.verdict
-    return "low-precision" if rounding.any_order <= NEARLY else "divergent"
 
 
 def gaps(outputs: Mapping[str, Array], found: Theory | None = None) -> tuple[Gap, ...]:

@@ -16,9 +16,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from porting_check.numerics.products import Products
-from porting_check.numerics.rule import RMS_MANY, largest_deviate
+from porting_check.numerics.rule import LAW, RMS_CHANNEL, RMS_MANY, SLOPE, largest_deviate
 
 Array = np.ndarray
+
+LANES = (2, 4, 8, 16)
+"""Numbers of accumulators that kernels use side by side."""
 
 
 def plausible(products: Products, error: Array, unit: float) -> str | None:
@@ -37,15 +40,34 @@ def plausible(products: Products, error: Array, unit: float) -> str | None:
         >>> plausible(found, total - found.terms.sum(axis=1), 2.0**-24)
         'one after the other'
     """
-    size = np.abs(error)
-    if not size.size:
+    if not error.size:
         return None
+    result = products.terms.reshape(len(products.terms), -1).sum(axis=1)
     for name, sums in _sums_of_squares(products.terms):
-        sigma = unit * np.sqrt(sums) + 1e-300
-        z = size / sigma
-        if np.sqrt(np.square(z).mean()) <= RMS_MANY and z.max() <= largest_deviate(size.size):
+        if _good(products, error, result, unit * np.sqrt(sums) + 1e-300, unit):
             return name
     return None
+
+
+def _good(products: Products, error: Array, result: Array, sigma: Array, unit: float) -> bool:
+    """The conditions of the rule with the errors of this order as the unit; the largest error of all, the rest of a sample."""
+    z, drawn = error / sigma, products.drawn
+    if np.abs(z).max() > largest_deviate(z.size):
+        return False
+    z, channel = z[:drawn], products.index[products.channel][:drawn]
+    if np.sqrt(np.square(z).mean()) > RMS_MANY:
+        return False
+    counts = np.bincount(channel)
+    squares = np.bincount(channel, np.square(z))
+    known = counts >= 16
+    if (squares[known] > counts[known] * np.square(RMS_CHANNEL * (1 + 4 / np.sqrt(2 * counts[known])))).any():
+        return False
+    weight = (result / sigma)[:drawn]
+    total = float(np.square(weight).sum())
+    if z.size < 256 or not total:
+        return True
+    spread = LAW * np.sqrt(np.square(np.bincount(channel, np.abs(weight))).sum()) / total / unit
+    return bool(abs(float((z * weight).sum())) / total / unit <= max(SLOPE, 6 * spread))
 
 
 def _sums_of_squares(terms: Array) -> Iterator[tuple[str, Array]]:
@@ -56,7 +78,7 @@ def _sums_of_squares(terms: Array) -> Iterator[tuple[str, Array]]:
         flat = terms.transpose((0, *order)).reshape(count, -1)
         said = "one after the other" if order == axes else "one after the other, other axes first"
         yield said, np.square(np.cumsum(flat, axis=1)).sum(axis=1)
-        for lanes in (8, 16):
+        for lanes in LANES:
             if flat.shape[1] >= 2 * lanes:
                 yield f"in {lanes} lanes", _lanes(flat, lanes)
 

@@ -16,6 +16,9 @@ from porting_check.numerics.spread import Bounds
 
 Array = np.ndarray
 
+SURELY = 0.8
+"""Up to this share of its limit an error is not judged again with the exact unit, which costs one evaluation more."""
+
 
 class SideTruth:
     """One side's own truth: its nodes in float64 on its own recorded values.
@@ -110,21 +113,38 @@ def judged(
         return IMPOSSIBLE
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.subtract(native, truth, dtype=np.complex128 if native.dtype.kind == "c" else np.float64)
-    if not np.isfinite(error).all():
-        agree = (native == truth) | (np.isnan(native) & np.isnan(truth))
-        error[agree] = 0.0
+    found = _against(error, truth, bounds, channel, unit)
+    if found != IMPOSSIBLE or np.isfinite(error).all():
+        return found
+    error[_agree(native, truth, bounds.limit)] = 0.0
+    return _against(error, truth, bounds, channel, unit)
+
+
+def _against(error: Array, truth: Array, bounds: Bounds, channel: int | None, unit: float) -> Rounding:
     if error.dtype.kind == "c":
         error = np.abs(error)
     limit = np.broadcast_to(bounds.limit, error.shape)
-    rounding = judge_rounding(error, limit)
-    if bounds.spread is None or not np.isfinite(rounding.ratio) or rounding.verdict == "exact":
-        return rounding
+    if bounds.spread is None or not np.isfinite(limit.max(initial=0.0)):
+        rounding = judge_rounding(error, limit)
+        if bounds.usual is None or not rounding.ratio * bounds.looser > 1 or np.isinf(rounding.ratio):
+            return rounding
+        return judge_rounding(error, limit, usual=np.broadcast_to(bounds.usual(), error.shape))
     for exactly in (False, True):
         tau = np.broadcast_to(bounds.spread(exactly), error.shape)
         rounding = judge_rounding(error, limit, tau, result=truth, channel=channel, unit=unit)
-        if rounding.good:
+        if rounding.ratio <= SURELY or np.isinf(rounding.ratio):
             break
     return rounding
+
+
+def _agree(native: Array, truth: Array, limit: Array) -> Array:
+    """Where values that are not finite are right: the same ones, or infinite where the truth leaves the native type's range."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        same = (native == truth) | (np.isnan(native) & np.isnan(truth))
+        if native.dtype.kind != "f" or truth.dtype.kind != "f":
+            return np.asarray(same)
+        beyond = (truth + np.copysign(limit, truth)).astype(native.dtype)
+        return np.asarray(same | (np.isinf(native) & (native == beyond)))
 
 
 def ratio(native: Array, truth: Array, bound: Array) -> float:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from porting_check.numerics.rule import RMS_MANY
 
 Array = np.ndarray
 
 ACCEPT = 0.1
 """A format is proven when rounding to it leaves less than this share of the error (measured: 5e-5 to 2e-2 for the true
 format, 1.0 and more for any other)."""
+
+HALF = 0.5
+"""A format that leaves less than this is proven when what it leaves is itself round-off."""
+
+CLEARLY = 2.0
+"""So many times less must one of TF32 and float16 leave than the other to be the one."""
+
+NOTHING = 0.02
+"""What a true format leaves at most (measured: 5e-5 to 2e-2)."""
+
+DISTINCT = 16
+"""Different values that a tensor must have for a grid to be seen: saturated outputs lie on every grid."""
 
 ON_GRID = 0.99
 """Share of a tensor that must lie on a format's grid for its results to count as rounded to it."""
@@ -21,13 +35,15 @@ ON_GRID = 0.99
 class Format:
     """A narrower significand: ``bits`` explicit bits, rounded to nearest or cut off.
 
-    ``largest`` is the largest magnitude that the format holds, where that is less than float32's.
+    ``largest`` is the largest magnitude that the format holds, where that is less than float32's; ``least`` the distance of its
+    smallest numbers (float16's below 6e-5 lie 6e-8 apart).
     """
 
     name: str
     bits: int
     truncated: bool = False
     largest: float = float("inf")
+    least: float = 0.0
 
     def round(self, array: Array) -> Array:
         """The values as the format holds them, in float64.
@@ -40,6 +56,9 @@ class Format:
         scaled = significand * 2.0 ** (self.bits + 1)
         kept = np.trunc(scaled) if self.truncated else np.rint(scaled)
         found = np.ldexp(kept / 2.0 ** (self.bits + 1), exponent)
+        if self.least:
+            small = np.abs(array) < self.least * 2.0**self.bits
+            found = np.where(small, np.rint(np.asarray(array, np.float64) / self.least) * self.least, found)
         return np.asarray(np.clip(found, -self.largest, self.largest))
 
     @property
@@ -50,15 +69,16 @@ class Format:
 
 TF32 = Format("TF32", 10)
 BFLOAT16 = Format("bfloat16", 7)
+FLOAT16 = Format("float16", 10, largest=65504.0, least=2.0**-24)
 FORMATS = (
     BFLOAT16,
-    Format("float16", 10, largest=65504.0),
     TF32,
+    FLOAT16,
     Format("TF32, cut off instead of rounded,", 10, truncated=True),
     Format("bfloat16, cut off instead of rounded,", 7, truncated=True),
     Format("16-bit significand (bfloat16 twice)", 15),
 )
-"""Formats to try, in order. In float16's normal range TF32 and float16 are the same grid; see :func:`title`."""
+"""Formats to try, in order. In float16's normal range TF32 and float16 are the same grid, and TF32 stands for both."""
 
 WHICH = (("both operands", (0, 1)), ("the weights", (1,)), ("the inputs", (0,)))
 
@@ -68,30 +88,34 @@ Recompute = Callable[[Callable[[Array, int], Array]], Array]
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """A proven format: which operands were rounded to it, and the share of the error that this leaves."""
+    """A proven format: which operands were rounded to it, and the share of the error that this leaves.
+
+    ``either``: TF32 and float16 make the same of these operands. ``results``: they lie on a narrower grid too.
+    """
 
     format: Format
     operands: str
     residual: float
     results: bool = False
+    either: bool = False
 
     def __str__(self) -> str:
-        where = f"{self.operands} rounded to {title(self.format)}"
+        name = "TF32 or float16" if self.either and self.format in (TF32, FLOAT16) else self.format.name
+        where = f"{self.operands} rounded to {name}"
         return where + (" and results too" if self.results and self.operands != "results" else "")
 
 
-def title(form: Format) -> str:
-    """The format's name; TF32 and float16 cannot be told apart in float16's normal range."""
-    return "TF32 or float16" if form.bits == 10 and not form.truncated else form.name
-
-
-def rounded_operands(native: Array, truth: Array, recompute: Recompute) -> Rounded | None:
+def rounded_operands(
+    native: Array, truth: Array, recompute: Recompute, *, rms: float = float("inf")
+) -> Rounded | None:
     """The narrower format whose operands explain an error, or ``None``.
 
     Args:
         native: the recorded value.
         truth: in float64.
         recompute: evaluates the truth again with rounded operands.
+        rms: of the error, in units of round-off (tau), where it is known. What a format leaves of an error that is not much
+            larger than round-off is round-off itself.
 
     Example:
         >>> rng = np.random.default_rng(0); x, w = rng.normal(size=(2, 8, 64)).astype(np.float32).astype(float)
@@ -102,17 +126,25 @@ def rounded_operands(native: Array, truth: Array, recompute: Recompute) -> Round
     grid = on_grid(native)
     error = _rms(native - truth)
     best: Rounded | None = None
-    for form in FORMATS:
-        if form.bits == 10 and not form.truncated and form is not TF32:
-            continue
-        for said, places in WHICH:
+    tried: dict[tuple[str, str], float] = {}
+    for said, places in WHICH:
+        for form in FORMATS:
             found = recompute(_at(form, places))
             if grid is not None:
                 found = grid.round(found)
-            residual = _rms(native - found) / error
+            residual = tried[form.name, said] = _rms(native - found) / error
             if best is None or residual < best.residual:
                 best = Rounded(form, said, residual, grid is not None)
-    return best if best is not None and best.residual < ACCEPT else None
+    if best is None or (
+        best.residual >= ACCEPT and not (best.residual < HALF and best.residual * rms <= RMS_MANY)
+    ):
+        return None
+    return replace(best, either=_alike(tried["float16", best.operands], tried["TF32", best.operands]))
+
+
+def _alike(first: float, second: float) -> bool:
+    """Whether neither of two residuals is clearly the smaller one (a few operands below float16's normal range tell nothing)."""
+    return max(first, second) <= max(CLEARLY * min(first, second), NOTHING)
 
 
 def _at(form: Format, places: tuple[int, ...]) -> Callable[[Array, int], Array]:
@@ -128,9 +160,11 @@ def on_grid(native: Array) -> Format | None:
         'bfloat16'
         >>> on_grid(np.random.default_rng(0).normal(size=1000).astype(np.float32)) is None
         True
+        >>> on_grid(np.float32([-1, 1] * 50)) is None
+        True
     """
     finite = native[np.isfinite(native) & (native != 0)]
-    if finite.size < 32:
+    if finite.size < 32 or np.unique(finite[:: max(finite.size // 4096, 1)]).size < DISTINCT:
         return None
     for form in (BFLOAT16, TF32):
         if np.mean(form.round(finite) == finite) >= ON_GRID:
@@ -139,13 +173,25 @@ def on_grid(native: Array) -> Format | None:
 
 
 def rounded_results(native: Array, truth: Array) -> Rounded | None:
-    """Whether only the results were rounded to a narrower format: on its grid, and off by its round-off."""
-    form = on_grid(native)
-    if form is None:
+    """Whether only the results were rounded to a narrower format: they are the truth, rounded to that grid.
+
+    Example:
+        >>> truth = np.random.default_rng(0).normal(size=1000)
+        >>> str(rounded_results(BFLOAT16.round(truth), truth))
+        'results rounded to bfloat16'
+        >>> rounded_results(BFLOAT16.round(truth * 1.02), truth) is None
+        True
+    """
+    grid = on_grid(native)
+    if grid is None:
         return None
-    error = np.abs(native - truth)
-    allowed = 4 * form.unit * np.abs(truth) + form.unit * 1e-3 * float(np.abs(truth).max(initial=0.0))
-    return Rounded(form, "results", 1.0, True) if np.mean(error <= allowed) >= ON_GRID else None
+    error = _rms(native - truth)
+    # Where float32's own round-off lies across the middle of two numbers of the grid, the other one comes out.
+    forms = (grid,) if grid is BFLOAT16 else (FLOAT16, TF32)
+    left = {form: _rms(native - form.round(truth)) / error for form in forms}
+    form = min(left, key=lambda one: left[one])
+    either = len(forms) == 2 and _alike(left[FLOAT16], left[TF32])
+    return Rounded(form, "results", left[form], True, either) if left[form] < HALF else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +215,11 @@ PRODUCTS = (2.0, 128.0)
 """How many products at a time a truncating accumulator may add (tensor cores: 4 to 16, with splits up to 128)."""
 
 
+UNEVEN = 0.2
+"""How unevenly a truncating accumulator errs at least, over the root of the number of its additions: the part of a unit that is
+cut off is uniform, so 0.58 is expected; a wrong scale shows 0 and the round-off of the results."""
+
+
 def truncation(error: Array, truth: Array, terms: float, unit: float = 2.0**-24) -> Truncation | None:
     """Whether an error is one-sided and of the size that a truncating accumulator makes.
 
@@ -182,9 +233,12 @@ def truncation(error: Array, truth: Array, terms: float, unit: float = 2.0**-24)
 
     Example:
         >>> truth = np.random.default_rng(0).uniform(1580, 1640, 500)
-        >>> found = truncation(-truth * 9e-6, truth, 6400)
+        >>> lost = 9e-6 * (1 + 0.03 * np.random.default_rng(1).normal(size=500))
+        >>> found = truncation(-truth * lost, truth, 6400)
         >>> round(found.products), found.share
         (15, 1.0)
+        >>> truncation(-truth * 9e-6, truth, 6400) is None
+        True
     """
     known = (truth != 0) & (error != 0)
     if known.sum() < 8:
@@ -195,7 +249,10 @@ def truncation(error: Array, truth: Array, terms: float, unit: float = 2.0**-24)
     if share < 0.95 or slope <= 0:
         return None
     products = 0.36 * terms * unit / slope
-    return Truncation(products, share) if PRODUCTS[0] <= products <= PRODUCTS[1] else None
+    # Each cut loses a random part of a unit, so results differ in what they lost; a wrong scale loses the same everywhere.
+    uneven = _rms(toward / np.abs(truth[known]) - slope) / slope
+    random = uneven >= UNEVEN / np.sqrt(max(terms / products, 1.0))
+    return Truncation(products, share) if PRODUCTS[0] <= products <= PRODUCTS[1] and random else None
 
 
 def _rms(values: Array) -> float:

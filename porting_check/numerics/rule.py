@@ -17,7 +17,9 @@ probability of 1e-9; the law predicts an rms of 0.42 and no backend exceeded 0.5
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -48,7 +50,8 @@ class Rounding:
 
     ``ratio`` is the worst condition over its limit (at most 1: round-off); ``condition`` names it. ``any_order`` is the same
     for the limit that holds in every order of summation. ``one_sided``: nearly all errors have one sign, as a truncating
-    accumulator makes them. ``slope`` is the systematic scale error in units of u; ``largest`` the largest error.
+    accumulator makes them. ``slope`` is the systematic scale error in units of u; ``largest`` the largest error; ``rms`` that of
+    z (0 where the law of sums does not hold).
     """
 
     verdict: Verdict
@@ -58,6 +61,7 @@ class Rounding:
     condition: str = ""
     one_sided: bool = False
     slope: float = 0.0
+    rms: float = 0.0
 
     @property
     def good(self) -> bool:
@@ -86,6 +90,7 @@ def judge_rounding(
     limit: Array,
     tau: Array | None = None,
     *,
+    usual: Array | None = None,
     result: Array | None = None,
     channel: int | None = None,
     unit: float = 2.0**-24,
@@ -96,6 +101,8 @@ def judge_rounding(
         error: native output minus the float64 truth, float64.
         limit: the largest error that is legitimate in any order of summation, of the error's shape.
         tau: the unit of the error, where the law of sums holds; without it the limit decides alone.
+        usual: without tau: the limit of the usual algorithm, where a less precise one is legal too; between the two limits
+            the error is undecided.
         result: the truth, for the slope.
         channel: the axis of the channels, where it is known.
         unit: unit round-off of the arithmetic.
@@ -109,76 +116,151 @@ def judge_rounding(
         >>> judge_rounding(error * 400, np.full(error.shape, 99.0), np.ones(error.shape), channel=1).verdict
         'exceeds'
     """
-    size = np.abs(error)
-    largest = float(size.max(initial=0.0))
-    if largest == 0.0:
+    found = _measured(error, limit, tau, result, channel)
+    if found.largest == 0.0:
         return EXACT
-    worst = _over(size, limit)
-    if not np.isfinite(largest) or np.isinf(worst):
+    if not np.isfinite(found.largest) or np.isinf(found.worst):
         return IMPOSSIBLE
     if tau is None:
-        return Rounding("round-off" if worst <= 1 else "exceeds", worst, worst, largest, "largest error")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(size > 0, size / limit, 0.0)
-        z = np.where(size > 0, error / tau, 0.0)
-    any_order = max(worst, _rms(shares) * ANY_ORDER_MAX * largest_deviate(error.size) / ANY_ORDER_RMS)
-    conditions = _conditions(z, channel)
-    slope, allowed = _slope(z, tau, result, channel, unit)
+        ratio = found.worst if usual is None else _measured(error, usual, None, None, None).worst
+        said: Verdict = "round-off" if ratio <= 1 else "undecided" if found.worst <= 1 else "exceeds"
+        return Rounding(said, ratio, found.worst, found.largest, "largest error")
+    return _judged(found, unit)
+
+
+def _judged(found: _Measured, unit: float) -> Rounding:
+    any_order = max(
+        found.worst,
+        _root(found.shares, found.count) * ANY_ORDER_MAX * largest_deviate(found.count) / ANY_ORDER_RMS,
+    )
+    conditions = _conditions(found)
+    slope, allowed = _slope(found, unit)
     if allowed:
         conditions["systematic scale"] = abs(slope) / allowed
     name = max(conditions, key=lambda key: conditions[key])
-    ratio = conditions[name]
+    ratio, rms = conditions[name], _root(found.squares, found.count)
     verdict: Verdict = "round-off" if ratio <= 1 else "undecided" if any_order <= 1 else "exceeds"
-    return Rounding(verdict, ratio, any_order, largest, name, _one_sided(z), slope)
+    one_sided = found.count >= 256 and rms > 0.3 and abs(found.total / found.count) > ONE_SIDED * rms
+    return Rounding(verdict, ratio, any_order, found.largest, name, one_sided, slope, rms)
 
 
-def _over(size: Array, limit: Array) -> float:
-    """Largest error over its limit; infinite where none is allowed."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(size > 0, size / limit, 0.0).max(initial=0.0))
+def _root(total: float, count: int) -> float:
+    return float(np.sqrt(total / max(count, 1)))
 
 
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.square(values).mean()))
+@dataclass(slots=True)
+class _Measured:
+    """Sums over all outputs: of shares (error / limit), of z (error / tau) and of weights (result / tau)."""
+
+    count: int
+    channels: int
+    known: bool
+    largest: float = 0.0
+    worst: float = 0.0
+    shares: float = 0.0
+    highest: float = 0.0
+    total: float = 0.0
+    product: float = 0.0
+    weights: float = 0.0
+    by_channel: Array = field(default_factory=lambda: np.zeros(1))
+    paths: Array = field(default_factory=lambda: np.zeros(1))
+
+    @property
+    def squares(self) -> float:
+        """Sum of z squared."""
+        return float(self.by_channel.sum())
 
 
-def _conditions(z: Array, channel: int | None) -> dict[str, float]:
-    """The three conditions, each over its limit."""
-    count = z.size
-    channels = z.shape[channel] if channel is not None and z.ndim else 1
-    many = channels >= 16 and count >= 256
-    found = {
-        "largest error": float(np.abs(z).max()) / largest_deviate(count),
-        "rms error": _rms(z) / (RMS_MANY if many else RMS_FEW),
-    }
-    per_channel = count // max(channels, 1)
-    if channel is not None and per_channel >= 16:
-        others = tuple(axis for axis in range(z.ndim) if axis != channel)
-        each = np.sqrt(np.square(z).mean(axis=others))
-        found["rms error of a channel"] = float(each.max()) / (
-            RMS_CHANNEL * (1 + 4 / np.sqrt(2 * per_channel))
+def _measured(
+    error: Array, limit: Array, tau: Array | None, result: Array | None, channel: int | None
+) -> _Measured:
+    """One pass over all arrays, block by block, so that each stays in the cache."""
+    outer, channels, inner = 1, 1, error.size
+    if channel is not None and error.ndim:
+        channel %= error.ndim
+        outer, channels, inner = (
+            prod(part)
+            for part in (error.shape[:channel], (error.shape[channel],), error.shape[channel + 1 :])
         )
+    found = _Measured(error.size, channels, channel is not None)
+    found.by_channel, found.paths = np.zeros(channels), np.zeros(channels)
+    shape = (outer, channels, inner)
+    errors, limits = error.reshape(shape), np.broadcast_to(limit, error.shape).reshape(shape)
+    rest = [None if x is None else np.broadcast_to(x, error.shape).reshape(shape) for x in (tau, result)]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for part in _parts(outer, channels, inner):
+            _add(found, part[1], errors[part], limits[part], *(None if x is None else x[part] for x in rest))
     return found
 
 
-def _slope(
-    z: Array, tau: Array, result: Array | None, channel: int | None, unit: float
-) -> tuple[float, float]:
+BLOCK = 1 << 15
+"""Values of one block: five of them of float64 fit a cache of the second level."""
+
+
+def _parts(outer: int, channels: int, inner: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Blocks of a tensor of this shape."""
+    step = max(BLOCK // max(inner, 1), 1)
+    rows, columns = max(step // max(channels, 1), 1), min(step, channels)
+    for first in range(0, outer, rows):
+        for second in range(0, channels, columns or 1):
+            for third in range(0, inner, BLOCK):
+                yield slice(first, first + rows), slice(second, second + columns), slice(third, third + BLOCK)
+
+
+def _add(
+    found: _Measured, place: slice, error: Array, limit: Array, tau: Array | None, result: Array | None
+) -> None:
+    """One block more."""
+    size = np.abs(error)
+    # NaN in a maximum stays NaN; Python's max would drop it.
+    largest = float(size.max())
+    found.largest = float(np.maximum(found.largest, largest))
+    if largest == 0.0 and tau is None:
+        return
+    share = _where(size, np.divide(size, limit))
+    found.worst = max(found.worst, float(share.max()))
+    if tau is None:
+        return
+    found.shares += float(np.vdot(share, share))
+    inverse = np.divide(1.0, tau, out=share)
+    z = _where(size, error * inverse)
+    found.highest = max(found.highest, float(z.max()), -float(z.min()))
+    found.total += float(z.sum())
+    found.by_channel[place] += np.einsum("oci,oci->c", z, z)
+    if result is not None:
+        weight = np.multiply(result, inverse, out=size)
+        total = float(np.vdot(weight, weight))
+        if not np.isfinite(total):
+            weight = np.where(tau > 0, weight, 0.0)
+            total = float(np.vdot(weight, weight))
+        found.product += float(np.vdot(z, weight))
+        found.weights += total
+        found.paths[place] += np.abs(weight, out=weight).sum(axis=(0, 2))
+
+
+def _where(size: Array, quotient: Array) -> Array:
+    """0 where there is no error, also where none is allowed."""
+    return np.where(size > 0, quotient, 0.0) if np.isnan(quotient.max()) else quotient
+
+
+def _conditions(found: _Measured) -> dict[str, float]:
+    """The three conditions, each over its limit."""
+    many = found.channels >= 16 and found.count >= 256
+    conditions = {
+        "largest error": found.highest / largest_deviate(found.count),
+        "rms error": _root(found.squares, found.count) / (RMS_MANY if many else RMS_FEW),
+    }
+    each = found.count // max(found.channels, 1)
+    if found.known and each >= 16:
+        largest = _root(float(found.by_channel.max()), each)
+        conditions["rms error of a channel"] = largest / (RMS_CHANNEL * (1 + 4 / np.sqrt(2 * each)))
+    return conditions
+
+
+def _slope(found: _Measured, unit: float) -> tuple[float, float]:
     """The slope in units of u, and how large it may be; 0 where there is too little to tell."""
-    if result is None or z.size < 256:
-        return 0.0, 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(tau > 0, result / tau, 0.0)
-    total = float(np.square(weight).sum())
-    if total == 0.0:
+    if found.count < 256 or found.weights == 0.0:
         return 0.0, 0.0
     # Outputs of one channel may share their path of summation, hence the sign of their errors.
-    others = tuple(axis for axis in range(z.ndim) if axis != channel)
-    paths = np.abs(weight).sum(axis=others) if channel is not None else np.abs(weight).sum()
-    spread = LAW * float(np.sqrt(np.square(paths).sum())) / total / unit
-    return float((z * weight).sum()) / total / unit, max(SLOPE, 6 * spread)
-
-
-def _one_sided(z: Array) -> bool:
-    size = _rms(z)
-    return z.size >= 256 and size > 0.3 and abs(float(z.mean())) > ONE_SIDED * size
+    spread = LAW * float(np.sqrt(np.square(found.paths).sum())) / found.weights / unit
+    return found.product / found.weights / unit, max(SLOPE, 6 * spread)

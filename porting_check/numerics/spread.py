@@ -20,7 +20,8 @@ import numpy as np
 from porting_check.neutral.graph import MOVEMENT
 from porting_check.neutral.node import Node
 from porting_check.numerics import roundoff
-from porting_check.numerics.rule import ANY_ORDER_MAX, largest_deviate
+from porting_check.numerics.roundoff_resampling import INTERPOLATION
+from porting_check.numerics.rule import ANY_ORDER_MAX, BLOCK, largest_deviate
 from porting_check.numerics.truth import evaluate_node
 
 Array = np.ndarray
@@ -34,7 +35,6 @@ PASSING = {"Relu", "Clip", "LeakyRelu", "PRelu", "Abs", "Neg", "Add", "Sub", "Ba
 OWN = 6.0
 """A limit of an operator's own is about this many times its typical error's tau."""
 
-_INTERPOLATION = {"Resize", "Upsample", "GridSample"}
 _MEANS = {"AveragePool", "GlobalAveragePool", "AdaptiveAveragePool", "ReduceMean"}
 
 
@@ -42,18 +42,25 @@ _MEANS = {"AveragePool", "GlobalAveragePool", "AdaptiveAveragePool", "ReduceMean
 class Bounds:
     """What round-off may do to a value: the limit in any order of summation, and tau where the law of sums holds.
 
-    ``terms`` is the length of the longest sum on the way.
+    ``terms`` is the length of the longest sum on the way. ``usual`` gives the limit of the algorithm that is usual,
+    where one that is up to ``looser`` times less precise is legal too (a variance in one pass).
     """
 
     limit: Array
     spread: Spread | None = None
     terms: float = 0.0
+    usual: Callable[[], Array] | None = None
+    looser: float = 1.0
 
     def moved(self, move: Callable[[Array], Array]) -> Bounds:
         """The same for a value whose elements were moved about."""
-        spread = self.spread
+        spread, usual = self.spread, self.usual
         return Bounds(
-            move(self.limit), None if spread is None else lambda exactly: move(spread(exactly)), self.terms
+            move(self.limit),
+            None if spread is None else lambda exactly: move(spread(exactly)),
+            self.terms,
+            None if usual is None else lambda: move(usual()),
+            self.looser,
         )
 
 
@@ -63,6 +70,8 @@ def bounds_of(
     incoming: Sequence[Bounds | None],
     outputs: Sequence[Array],
     unit: float,
+    *,
+    held: Sequence[Array | None] | None = None,
 ) -> list[Bounds]:
     """Bounds of each output of a node, from those of its inputs (``None`` = exact).
 
@@ -72,6 +81,7 @@ def bounds_of(
         incoming: what round-off did to each input.
         outputs: its outputs in float64.
         unit: unit round-off of the native arithmetic.
+        held: the inputs in a narrower type, to be kept instead for what is computed only when it is needed.
 
     Example:
         >>> x = np.ones((1, 4)); w = np.ones((2, 4))
@@ -84,9 +94,16 @@ def bounds_of(
     limits = roundoff.limits(node, inputs, [None if b is None else b.limit for b in errors], outputs, unit)
     carried = max((b.terms for b in errors if b is not None), default=0.0)
     linear = node.op_type in roundoff.LINEAR
-    terms = max(carried, roundoff.terms(node, inputs, outputs[0]) if linear else 0.0)
-    spread = _spread(node, inputs, errors, outputs, limits[0], unit) if outputs else None
-    return [Bounds(limit, spread if place == 0 else None, terms) for place, limit in enumerate(limits)]
+    terms = max(carried, roundoff.terms(node, inputs, outputs[0]) if linear and outputs else 0.0)
+    kept = inputs if held is None else held
+    spread = _spread(node, kept, errors, outputs, limits[0], unit) if outputs else None
+    usual, looser = None, 1.0
+    if outputs and all(b is None for b in errors):
+        usual, looser = roundoff.usual(node, kept, outputs[0], unit)
+    first = Bounds(limits[0], spread, terms, usual, looser) if limits else None
+    return [
+        Bounds(limit, None, terms) if place or first is None else first for place, limit in enumerate(limits)
+    ]
 
 
 def _spread(
@@ -99,6 +116,8 @@ def _spread(
 ) -> Spread | None:
     arriving = [place for place, bounds in enumerate(incoming) if bounds is not None]
     if node.op_type in roundoff.LINEAR and not arriving:
+        if node.op_type in INTERPOLATION or roundoff.terms(node, inputs, outputs[0]) > roundoff.LONG:
+            return None  # few terms with places of their own, or too many for statistics: the limit decides alone
         return lambda exactly: tau(node, inputs, outputs[0], limit, unit, exactly=exactly)
     if len(arriving) != 1 or node.op_type not in PASSING | MOVEMENT:
         return None
@@ -137,22 +156,44 @@ def tau(
         unit: unit round-off.
         exactly: evaluate the sum of squares; else take its least possible value.
     """
-    terms = roundoff.terms(node, inputs, output)
-    size = np.abs(output)
-    if exactly and node.op_type not in _INTERPOLATION:
-        squares = np.abs(_squares(node, inputs, terms))
-    else:
-        factor = ANY_ORDER_MAX * largest_deviate(output.size) * unit
-        half = factor * np.sqrt(terms + 2) / 2
-        magnitude = np.maximum((limit - (half + factor) * size) / half, size)
-        squares = np.square(magnitude) / (1.0 if node.op_type in _INTERPOLATION else terms)
-    return tau_of(terms, size, squares, unit)
+    count = roundoff.terms(node, inputs, output)
+    shape = np.broadcast_shapes(output.shape, limit.shape)
+    flat = np.broadcast_to(output, shape).reshape(-1), np.broadcast_to(limit, shape).reshape(-1)
+    squares = np.abs(_squares(node, inputs, count)).reshape(-1) if exactly else None
+    factor = ANY_ORDER_MAX * largest_deviate(output.size) * unit
+    half = factor * np.sqrt(count + 2) / 2
+    found = np.empty(flat[0].shape)
+    for start in range(0, found.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        size = np.abs(flat[0][part])
+        if squares is None:
+            # The limit holds the sum of magnitudes s; q^2 is s^2 / n at least, and more where y^2 is.
+            least = flat[1][part] - (half + factor) * size
+            least /= half
+            np.maximum(least, size, out=least)
+            least *= least
+            least /= count
+        else:
+            least = squares[part].astype(np.float64)
+        least *= count / 6 + 1
+        size *= size
+        size *= count / 3 + 1
+        least += size
+        np.sqrt(least, out=least)
+        least *= unit
+        np.add(least, 1e-300, out=found[part])
+    return found.reshape(shape)
 
 
 def tau_of(terms: float, result: Array, squares: Array, unit: float) -> Array:
-    """The formula itself, from the result and the sum of the squares of its products."""
-    size = np.square(result)
-    return np.asarray(unit * np.sqrt(terms * (size / 3 + squares / 6) + squares + size) + 1e-300)
+    """The unit of the error of sums of so many terms, from their results and the sums of the squares of their terms.
+
+    Example:
+        >>> float(tau_of(3, np.array([0.0]), np.array([4.0]), 1.0)[0]) == (3 * 4 / 6 + 4) ** 0.5
+        True
+    """
+    found = terms * (np.square(result) / 3 + squares / 6) + squares + np.square(result)
+    return np.asarray(unit * np.sqrt(found) + 1e-300)
 
 
 def _squares(node: Node, inputs: Sequence[Array | None], terms: float) -> Array:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from porting_check.neutral.graph import Graph, Operand, Step
+from porting_check.neutral.node import Node
 from porting_check.numerics.normal import at_float32
 from porting_check.numerics.operators.dtypes import numpy_dtype
 from porting_check.numerics.operators.registry import is_floating
 from porting_check.numerics.program import to_canonical
-from porting_check.numerics.roundoff import UNIT, limits
+from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node
 
 Array = np.ndarray
@@ -23,11 +25,18 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class StepTruth:
-    """One step: its outputs in float64 and what round-off may do to each, in the node's own layout."""
+    """One step: its outputs in float64 and what round-off may do to each, in the node's own layout.
+
+    ``inputs`` are what it was given, in the dtype in which a framework gets them; ``node`` is the step's node as it was
+    evaluated; ``unit`` the unit round-off of the arithmetic.
+    """
 
     step: Step
     outputs: tuple[Array, ...]
-    bounds: tuple[Array, ...]
+    bounds: tuple[Bounds, ...]
+    node: Node
+    inputs: tuple[Array | None, ...]
+    unit: float
 
 
 class Stepwise:
@@ -87,10 +96,11 @@ class Stepwise:
         node = step.node if self.float64 else at_float32(step.node)
         outputs = evaluate_node(node, wide)
         dtype = self._held_as(step, inputs)
-        bounds = limits(node, wide, [None] * len(wide), outputs, UNIT.get(dtype.name, UNIT["float32"]))
+        unit = UNIT.get(dtype.name, UNIT["float32"])
+        bounds = bounds_of(node, wide, [None] * len(wide), outputs, unit, held=inputs)
         for operand, array in zip(step.outputs, outputs, strict=False):
             self._keep(operand, array.astype(dtype) if is_floating(array) else array)
-        return StepTruth(step, tuple(outputs), tuple(bounds))
+        return StepTruth(step, tuple(outputs), tuple(bounds), node, tuple(inputs), unit)
 
     def _held_as(self, step: Step, inputs: list[Array | None]) -> np.dtype:
         """The dtype in which a framework holds the floating outputs of a step."""

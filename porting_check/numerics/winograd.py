@@ -21,6 +21,12 @@ TILES = (2, 4, 6)
 SIMILAR = (0.1, 6.0)
 """How the rms of an error may stand to that of the emulated algorithm (implementations scale their matrices variously)."""
 
+ALIKE = 3.0
+"""How far the errors of one channel may stand from the others', beside the emulated ones: every channel is convolved so."""
+
+SYSTEMATIC = 0.5
+"""Largest correlation of the errors with the results: a fast algorithm's errors are not a wrong scale."""
+
 MOST = 1 << 22
 """Most values of a batch that is emulated; larger ones are cut to their first channels out and samples."""
 
@@ -92,11 +98,35 @@ def fast_algorithm(node: Node, inputs: Sequence[Array | None], error: Array, tru
     part = (slice(samples), slice(outputs))
     bias = inputs[2] if len(inputs) > 2 else None
     wanted = truth[part] - (0.0 if bias is None else bias[:outputs].reshape(1, -1, 1, 1))
-    size = float(np.sqrt(np.square(error[part]).mean()))
+    if _correlation(error[part], wanted) > SYSTEMATIC:
+        return None
     for tile in TILES[::-1]:
         emulated = convolve(padded(x[:samples], windows.pads), w[:outputs], tile) - wanted
-        own = float(np.sqrt(np.square(emulated).mean()))
-        within = np.abs(error[part]).max() <= SIMILAR[1] * np.abs(emulated).max()
-        if own and SIMILAR[0] <= size / own <= SIMILAR[1] and within:
+        if _alike(error[part], emulated):
             return f"Winograd F({tile}x{tile}, 3x3)"
     return None
+
+
+def _alike(error: Array, emulated: Array) -> bool:
+    """Whether two errors are of one size: as a whole, in each channel, and in the middle (most places must err)."""
+    own = float(np.sqrt(np.square(emulated).mean()))
+    if not own:
+        return False
+    size = float(np.sqrt(np.square(error).mean())) / own
+    each = np.sqrt(
+        np.square(error).mean(axis=(0, 2, 3)) / np.maximum(np.square(emulated).mean(axis=(0, 2, 3)), 1e-300)
+    )
+    many = error[:, 0].size >= 16
+    middle = np.median(np.abs(error)) / max(float(np.median(np.abs(emulated))), 1e-300)
+    return bool(
+        SIMILAR[0] <= size <= SIMILAR[1]
+        and np.abs(error).max() <= SIMILAR[1] * np.abs(emulated).max()
+        and (not many or ((each <= ALIKE * size).all() and (each * ALIKE >= size).all()))
+        and middle * ALIKE >= size
+    )
+
+
+def _correlation(error: Array, result: Array) -> float:
+    """Of the errors with the results, either sign."""
+    power = float(np.square(error).sum() * np.square(result).sum())
+    return abs(float((error * result).sum())) / power**0.5 if power else 0.0

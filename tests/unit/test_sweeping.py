@@ -227,7 +227,7 @@ def test_an_order_of_summation_is_round_off_and_coarse_operands_are_not():
     assert {name: cell.verdict for name, cell in cells.items()} == {
         "sequential": "round-off",
         "rounded": "identical",
-        "bfloat16": "divergent",
+        "bfloat16": "low-precision",
         "shape": "divergent",
         "refused": "refused",
     }

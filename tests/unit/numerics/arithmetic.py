@@ -51,5 +51,7 @@ def truncating(x: np.ndarray, w: np.ndarray, products: int) -> np.ndarray:
     total = np.zeros((len(x), len(w)))
     for start in range(0, x.shape[1], products):
         part = slice(start, start + products)
-        total = cut_off(total + x[:, part].astype(np.float64) @ w[:, part].astype(np.float64).T).astype(np.float64)
+        total = cut_off(total + x[:, part].astype(np.float64) @ w[:, part].astype(np.float64).T).astype(
+            np.float64
+        )
     return total.astype(np.float32)

@@ -34,9 +34,21 @@ def edges():
 OUTCOMES = {
     "in lanes": (lambda x, w: in_lanes(x, w, 16), "round-off", ""),
     "TF32": (lambda x, w: in_order(*(TF32.round(a).astype("f4") for a in (x, w))), "low-precision", "TF32"),
-    "float16 weights": (lambda x, w: in_order(x, w.astype("f2").astype("f4")), "low-precision", "the weights"),
-    "float16 results": (lambda x, w: in_lanes(x, w, 16).astype("f2").astype("f4"), "low-precision", "results"),
-    "another weight": (lambda x, w: in_order(x, np.where(w == w[3, 5], 1.5 * w, w)), "divergent", "no narrower format"),
+    "float16 weights": (
+        lambda x, w: in_order(x, w.astype("f2").astype("f4")),
+        "low-precision",
+        "the weights",
+    ),
+    "float16 results": (
+        lambda x, w: in_lanes(x, w, 16).astype("f2").astype("f4"),
+        "low-precision",
+        "results",
+    ),
+    "another weight": (
+        lambda x, w: in_order(x, np.where(w == w[3, 5], 1.5 * w, w)),
+        "divergent",
+        "no narrower format",
+    ),
     "a shape": (lambda x, w: in_order(x, w)[:, :-1], "divergent", ""),
     "NaN": (lambda x, w: in_order(x, w) * np.float32([np.nan] + [1] * 23), "divergent", "not finite"),
 }

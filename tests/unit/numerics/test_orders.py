@@ -73,7 +73,9 @@ def test_the_products_of_a_convolution_add_up_to_it(seed):
     node = Node("Conv", ("x", "w"), attributes=attributes)
     truth = evaluate_node(node, [x, w])[0]
     found = sampled(node, [x, w], truth.shape)
-    np.testing.assert_allclose(found.terms.reshape(len(found.terms), -1).sum(axis=1), truth[found.index], atol=1e-12)
+    np.testing.assert_allclose(
+        found.terms.reshape(len(found.terms), -1).sum(axis=1), truth[found.index], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,5 +92,7 @@ def test_the_products_of_other_sums_add_up_too(node, shapes, extra):
     inputs = [*(rng.standard_normal(shape) for shape in shapes), *extra]
     truth = evaluate_node(node, inputs)[0]
     found = sampled(node, inputs, truth.shape)
-    np.testing.assert_allclose(found.terms.reshape(len(found.terms), -1).sum(axis=1), truth[found.index], atol=1e-12)
+    np.testing.assert_allclose(
+        found.terms.reshape(len(found.terms), -1).sum(axis=1), truth[found.index], atol=1e-12
+    )
     assert sampled(Node("Exp", ("x",)), inputs, truth.shape) is None

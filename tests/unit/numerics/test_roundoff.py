@@ -36,7 +36,7 @@ UNARY = {
 
 def error(node, arrays, native):
     """The native result's error in units of its limit."""
-    wide = [None if a is None else a.astype("f8") for a in arrays]
+    wide = [a if a is None or a.dtype.kind != "f" else a.astype("f8") for a in arrays]
     truth = evaluate_node(node, wide)
     bound = limits(node, wide, [None] * len(wide), truth, U)[0]
     return ratio(native.numpy(), truth[0], bound)
@@ -106,3 +106,52 @@ def test_a_value_where_none_is_allowed_is_infinitely_wrong():
     assert ratio(np.float32([np.nan]), np.zeros(1), np.ones(1)) == float("inf")
     assert ratio(np.float32([np.nan]), np.array([np.nan]), np.ones(1)) == 0.0
     assert ratio(np.float32([np.inf]), np.array([np.inf]), np.ones(1)) == 0.0
+
+
+@pytest.mark.parametrize("mean", [0.0, 2.0, 100.0])
+def test_the_logits_of_attention_may_round_like_sums(mean):
+    """Near 100 every logit is a sum of large positive products, and softmax makes much of its last digits."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        q, k, v = ((mean + rng.standard_normal((1, 3, n, 64))).astype("f4") for n in (12, 15, 15))
+        node = Node("Attention", ("q", "k", "v"))
+        logits = np.zeros((1, 3, 12, 15), np.float32)
+        for term in range(64):
+            logits += q[..., None, term] * k[..., None, :, term]
+        weights = torch.from_numpy(logits * np.float32(1 / 8)).softmax(-1)
+        assert error(node, [q, k, v], weights @ torch.from_numpy(v)) < 1
+        wrong = torch.from_numpy(logits * np.float32(1 / 7.9)).softmax(-1)
+        assert error(node, [q, k, v], wrong @ torch.from_numpy(v)) > 5 or mean == 100
+
+
+@pytest.mark.parametrize("op", ["ReduceL1", "ReduceL2", "ReduceSumSquare", "CumSum", "ReduceLogSumExp"])
+def test_reductions_may_add_one_after_the_other(op):
+    x = np.random.default_rng(8).uniform(0, 1, (4, 30000)).astype("f4")
+    terms = {"ReduceL2": np.square, "ReduceSumSquare": np.square, "ReduceLogSumExp": np.exp}.get(op, np.abs)(
+        x
+    )
+    total = np.cumsum(terms, axis=1, dtype=np.float32)
+    native = total if op == "CumSum" else total[:, -1:]
+    native = {"ReduceL2": np.sqrt, "ReduceLogSumExp": np.log}.get(op, np.asarray)(native)
+    axes = np.array(1) if op == "CumSum" else np.array([1])
+    node = Node(op, ("x", "a"), ("y",), {} if op == "CumSum" else {"keepdims": 1})
+    assert error(node, [x, axes], torch.from_numpy(native)) < 1
+    assert error(node, [x, axes], torch.from_numpy(native * np.float32(1.001))) > 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_saturated_gates_may_be_off_by_a_rounding_of_one(scale):
+    rng = np.random.default_rng(9)
+    x = (scale + rng.standard_normal((6, 2, 5))).astype("f4")
+    torch.manual_seed(0)
+    layer = torch.nn.GRU(5, 7)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.from_numpy(rng.standard_normal(tuple(parameter.shape)).astype("f4")))
+        native = layer(torch.from_numpy(x))[0]
+    order = np.r_[7:14, 0:7, 14:21]  # torch: reset, update, new; ONNX: update, reset, new
+    w, r, bw, br = (p.detach().numpy()[order] for p in layer.parameters())
+    node = Node("GRU", ("x", "w", "r", "b"), ("y",), {"hidden_size": 7, "linear_before_reset": 1})
+    given = [x, w[None], r[None], np.concatenate([bw, br])[None]]
+    assert error(node, given, native[:, None]) < 1
+    assert error(node.edit(linear_before_reset=0), given, native[:, None]) > 5 or scale == 100

@@ -99,9 +99,9 @@ def test_channels_count_only_where_they_are_known():
     limit, tau = np.full(error.shape, 99.0), np.ones(error.shape)
     assert not judge_rounding(error, limit, tau, channel=1).good
     assert judge_rounding(error, limit, tau, channel=None).good
-    assert judge_rounding(np.moveaxis(error, 1, 2), limit.reshape(4, 64, 32), tau.reshape(4, 64, 32), channel=-1).ratio == (
-        judge_rounding(error, limit, tau, channel=1).ratio
-    )
+    assert judge_rounding(
+        np.moveaxis(error, 1, 2), limit.reshape(4, 64, 32), tau.reshape(4, 64, 32), channel=-1
+    ).ratio == (judge_rounding(error, limit, tau, channel=1).ratio)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(-60, 60), st.sampled_from([None, 0, 1, 2]))
@@ -122,7 +122,9 @@ def test_a_power_of_two_changes_nothing(seed, exponent, channel):
 @settings(deadline=None, max_examples=20)
 def test_blocks_give_what_whole_arrays_give(seed):
     rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.permutation([rng.integers(1, 4), rng.integers(1, 70), rng.integers(1, 2000)]))
+    shape = tuple(
+        int(n) for n in rng.permutation([rng.integers(1, 4), rng.integers(1, 70), rng.integers(1, 2000)])
+    )
     error, tau = 0.4 * rng.standard_normal(shape), rng.uniform(0.5, 2, shape)
     found = judge_rounding(error, 99 * tau, tau, channel=1)
     z = error / tau

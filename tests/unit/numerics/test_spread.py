@@ -104,7 +104,7 @@ def test_very_long_sums_are_allowed_what_adding_in_step_rounds():
     assert judged(native, truth, bounds).good
     statistical = roundoff.any_order(count, np.abs(truth), truth, U)
     assert bounds.limit > 10 * statistical
-    short = x[:, : roundoff.LONG.__int__() // 2]
+    short = x[:, : int(roundoff.LONG) // 2]
     assert bounded(node, [short, np.array([1])])[1].spread is not None
 
 
@@ -148,7 +148,11 @@ def test_sampling_by_a_grid_may_round_its_places(mode, padding, scale):
     rng = np.random.default_rng(2)
     x = (scale * (1 + rng.standard_normal((2, 3, 30, 40)))).astype("f4")
     grid = rng.uniform(-1.3, 1.3, (2, 11, 12, 2)).astype("f4")
-    form = {"mode": {"bilinear": "linear", "bicubic": "cubic"}[mode], "padding_mode": padding, "align_corners": 0}
+    form = {
+        "mode": {"bilinear": "linear", "bicubic": "cubic"}[mode],
+        "padding_mode": padding,
+        "align_corners": 0,
+    }
     truth, bounds = bounded(Node("GridSample", ("x", "g"), attributes=form), [x, grid])
     arrays = torch.from_numpy(x), torch.from_numpy(grid)
     native = F.grid_sample(*arrays, mode=mode, padding_mode=padding, align_corners=False).numpy()

@@ -32,17 +32,17 @@ def test_the_bounds_hold_for_float32_and_are_not_loose():
     first, _ = Stepwise(two_layers())
     found = X @ W.T
     error = np.abs(found - first.outputs[0])
-    assert (error <= first.bounds[0]).all()
-    assert first.bounds[0].max() < 1e-4
+    assert (error <= first.bounds[0].limit).all()
+    assert first.bounds[0].limit.max() < 1e-4
     narrow = X.astype(np.float16).astype(np.float32) @ W.T
-    assert (np.abs(narrow - first.outputs[0]) > first.bounds[0]).any()
+    assert (np.abs(narrow - first.outputs[0]) > first.bounds[0].limit).any()
 
 
 def test_in_float64_values_stay_wide_and_bounds_shrink():
     stepwise = Stepwise(two_layers(), float64=True)
     first, _ = stepwise
     assert stepwise.rounded["h"].dtype == np.float64
-    assert 0 < first.bounds[0].max() < 1e-13
+    assert 0 < first.bounds[0].limit.max() < 1e-13
 
 
 def test_parameters_that_are_only_moved_keep_their_bits():

@@ -28,7 +28,9 @@ def test_the_transforms_give_the_correlation(tile):
     a, g, b = matrices(tile)
     rng = np.random.default_rng(tile)
     data, kernel = rng.standard_normal(tile + 2), rng.standard_normal(3)
-    np.testing.assert_allclose(a.T @ ((g @ kernel) * (b.T @ data)), np.correlate(data, kernel, "valid"), atol=1e-12)
+    np.testing.assert_allclose(
+        a.T @ ((g @ kernel) * (b.T @ data)), np.correlate(data, kernel, "valid"), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("tile", TILES)
