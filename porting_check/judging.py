@@ -9,7 +9,8 @@ import numpy as np
 
 from porting_check.neutral.errors import InputError
 from porting_check.numerics.precision import truncation
-from porting_check.numerics.roundoff import UNIT, any_order
+from porting_check.numerics.roundoff import any_order
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.rule import Rounding, judge_rounding
 from porting_check.numerics.spread import tau_of
 

@@ -11,7 +11,8 @@ import numpy as np
 from porting_check.neutral.graph import Graph
 from porting_check.neutral.node import Node
 from porting_check.numerics.excess import settled_outputs
-from porting_check.numerics.roundoff import LINEAR, UNIT
+from porting_check.numerics.roundoff import LINEAR
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.rule import ANY_ORDER_MAX, ANY_ORDER_RMS, LAW, largest_deviate
 from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node

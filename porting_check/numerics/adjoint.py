@@ -20,7 +20,8 @@ import numpy as np
 
 from porting_check.neutral.node import Node
 from porting_check.numerics.operators.registry import Array
-from porting_check.numerics.roundoff import LINEAR, TINY, any_order
+from porting_check.numerics.roundoff import LINEAR, any_order
+from porting_check.numerics.roundoff_units import TINY
 from porting_check.numerics.truth import DOMAINS
 
 FAMILIES = ("elementwise", "linear", "movement", "normalization", "pooling", "reduction")

@@ -26,7 +26,8 @@ from porting_check.numerics.gap import FLOAT32
 from porting_check.numerics.normal import at_float32
 from porting_check.numerics.own import SideTruth, ratio
 from porting_check.numerics.program import OpaqueStep, to_canonical, to_double
-from porting_check.numerics.roundoff import UNIT, any_order
+from porting_check.numerics.roundoff import any_order
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.truth import CannotEvaluate, evaluate_node
 
 Array = np.ndarray

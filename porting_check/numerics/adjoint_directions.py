@@ -17,7 +17,7 @@ from porting_check.neutral.graph import Graph
 from porting_check.numerics.gap import FLOAT32
 from porting_check.numerics.own import SideTruth
 from porting_check.numerics.program import to_double
-from porting_check.numerics.roundoff import COMPOSITE, TINY, UNIT
+from porting_check.numerics.roundoff_units import COMPOSITE, TINY, UNIT
 
 Array = np.ndarray
 

@@ -10,7 +10,7 @@ import numpy as np
 from porting_check.numerics.adjoint import Call, NoAdjoint, Sum, adjoint, unbroadcast
 from porting_check.numerics.operators.activation import sigmoid, softplus
 from porting_check.numerics.operators.registry import Array, channelwise
-from porting_check.numerics.roundoff import ELEMENTWISE
+from porting_check.numerics.roundoff_units import ELEMENTWISE
 
 Attributes = Mapping[str, Any]
 Slope = Callable[[Array, Attributes], Any]

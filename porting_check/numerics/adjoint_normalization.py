@@ -14,7 +14,7 @@ import numpy as np
 from porting_check.numerics.adjoint import Call, NoAdjoint, Sum, adjoint, unbroadcast
 from porting_check.numerics.operators.activation import softmax
 from porting_check.numerics.operators.registry import Array, channelwise, normalized_axis
-from porting_check.numerics.roundoff import NORMALIZED
+from porting_check.numerics.roundoff_units import NORMALIZED
 
 
 def _epsilon(call: Call) -> float:

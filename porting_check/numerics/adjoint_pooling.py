@@ -10,7 +10,7 @@ import numpy as np
 from porting_check.neutral.node import Node
 from porting_check.numerics.adjoint import Call, Sum, adjoint
 from porting_check.numerics.operators.registry import Array, integers
-from porting_check.numerics.roundoff import ELEMENTWISE
+from porting_check.numerics.roundoff_units import ELEMENTWISE
 from porting_check.numerics.truth import evaluate_node
 
 

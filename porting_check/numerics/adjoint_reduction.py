@@ -6,7 +6,7 @@ import numpy as np
 
 from porting_check.numerics.adjoint import Call, Sum, adjoint
 from porting_check.numerics.operators.registry import Array, integers, normalized_axis, optional
-from porting_check.numerics.roundoff import ELEMENTWISE
+from porting_check.numerics.roundoff_units import ELEMENTWISE
 
 
 def axes_of(call: Call) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from porting_check.neutral.node import Node
-from porting_check.numerics.roundoff import NORMALIZED, TINY
 from porting_check.numerics.roundoff_normalization import OPERATORS, axes_of, statistics, two_pass
+from porting_check.numerics.roundoff_units import NORMALIZED, TINY
 
 Array = np.ndarray
 

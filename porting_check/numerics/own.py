@@ -10,7 +10,7 @@ import numpy as np
 from porting_check.neutral.graph import Graph
 from porting_check.numerics.gap import FLOAT32
 from porting_check.numerics.program import Program
-from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.rule import IMPOSSIBLE, Rounding, judge_rounding
 from porting_check.numerics.spread import Bounds
 

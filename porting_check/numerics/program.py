@@ -12,7 +12,8 @@ from porting_check.neutral.graph import Graph, Operand, Step
 from porting_check.neutral.layout import Layout, convert
 from porting_check.neutral.node import Node
 from porting_check.numerics.normal import at_float32
-from porting_check.numerics.roundoff import LINEAR, UNIT
+from porting_check.numerics.roundoff import LINEAR
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node
 

@@ -16,30 +16,20 @@ import numpy as np
 
 from porting_check.neutral.graph import MOVEMENT
 from porting_check.neutral.node import Node
+from porting_check.numerics.roundoff_elementwise import (
+    FUNCTIONS,
+    addition,
+    contraction,
+    function,
+    product,
+    softmax,
+)
 from porting_check.numerics.roundoff_normalization import one_pass_over_two, two_pass, with_one_pass
 from porting_check.numerics.roundoff_resampling import INTERPOLATION, exact_positions, positions
+from porting_check.numerics.roundoff_units import COMPOSITE, LONG, NORMALIZED, TINY, errors_of
 from porting_check.numerics.truth import evaluate_node
 
 Array = np.ndarray
-
-UNIT = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-    "complex64": 2.0**-24,
-    "complex128": 2.0**-53,
-}
-"""Unit round-off of the floating types."""
-
-ELEMENTWISE, NORMALIZED, COMPOSITE = 16.0, 8.0, 50.0
-"""Limits in units, by kind of operator (worst measured: 5.9, 2.8 and 6.1)."""
-
-LONG = float(1 << 17)
-"""Sums of more terms than this round in step when their mean is not zero, so no statistics hold: ``np.cumsum`` of 1.6 million
-values near 100 is off by 87 sqrt(n) u s. From there on the deterministic ``gamma_n |y|`` is allowed too."""
-
-TINY = 2.0**-126
 
 LINEAR = {
     "Conv",
@@ -64,11 +54,6 @@ _NORMS = {
 _MONOTONE = {"MaxPool", "GlobalMaxPool", "AdaptiveMaxPool", "ReduceMax", "Max", "Min", "ReduceMin"}
 _SUMS = {"Add", "Sub", "Sum"}
 _CONTRACTING = {"Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "Abs", "Neg"}
-_FUNCTIONS = frozenset({
-    "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Tanh", "Softplus", "Softsign",
-    "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Tan", "Erf", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Asinh", "Acosh",
-    "Atanh", "Shrink",
-})  # fmt: skip
 _INDICES = {
     "ArgMax",
     "ArgMin",
@@ -128,11 +113,11 @@ def _rule(node: Node) -> Rule:
         (LINEAR, _sum_of_products),
         (_NORMS, _normalization),
         (_MONOTONE, _selection),
-        (_SUMS, _addition),
-        (_CONTRACTING, _contraction),
-        (_FUNCTIONS, _function),
-        (("Mul",), _product),
-        (("Softmax",), _softmax),
+        (_SUMS, addition),
+        (_CONTRACTING, contraction),
+        (FUNCTIONS, function),
+        (("Mul",), product),
+        (("Softmax",), softmax),
     )
     return next((rule for ops, rule in table if node.op_type in ops), _response)
 
@@ -146,11 +131,6 @@ def any_order(count: float, magnitude: Array, result: Array, unit: float) -> Arr
     return np.asarray(limit + half * magnitude)
 
 
-def _errors(incoming: Sequence[Array | None], position: int) -> Array | None:
-    error = incoming[position] if position < len(incoming) else None
-    return error if error is not None and error.any() else None
-
-
 def _moved(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
@@ -161,7 +141,7 @@ def _moved_all(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], outputs: Sequence[Array]
 ) -> list[Array]:
     """Errors are moved like the elements themselves (fill values are exact)."""
-    if all(_errors(incoming, i) is None for i in range(len(inputs))):
+    if all(errors_of(incoming, i) is None for i in range(len(inputs))):
         return [np.zeros(output.shape) for output in outputs]
     many = node.op_type in ("Concat", "ScatterND", "ScatterElements")
     moved: list[Array | None] = []
@@ -191,7 +171,7 @@ def _sum_of_products(
     if node.op_type in INTERPOLATION:
         limit += positions(node, inputs, unit)
     for position in range(min(2, len(inputs)) if node.op_type in ("Gemm", "MatMul", "Einsum") else 1):
-        error = _errors(incoming, position)
+        error = errors_of(incoming, position)
         if error is not None:
             carried = list(magnitudes)
             carried[position] = error.astype(np.float32)
@@ -251,7 +231,7 @@ def _normalization(
     """See :mod:`porting_check.numerics.roundoff_normalization`; an error that comes in is passed on as the response to it."""
     limit = with_one_pass(node, inputs, output, NORMALIZED * unit)
     limit += TINY * (unit > 2.0**-53)
-    error = _errors(incoming, 0)
+    error = errors_of(incoming, 0)
     if error is None:
         return limit
     if node.op_type == "BatchNormalization" and not node.attributes.get("training_mode", 0):
@@ -283,87 +263,12 @@ def _selection(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
     """The largest error among the candidates: the operator itself on the errors for pools, the maximum otherwise."""
-    errors = [e for e in (_errors(incoming, i) for i in range(len(inputs))) if e is not None]
+    errors = [e for e in (errors_of(incoming, i) for i in range(len(inputs))) if e is not None]
     if not errors:
         return np.zeros(output.shape)
     if node.op_type in ("MaxPool", "GlobalMaxPool", "AdaptiveMaxPool"):
         return np.abs(evaluate_node(node, [errors[0]])[0])
     return np.broadcast_to(max(float(error.max()) for error in errors), output.shape)
-
-
-def _addition(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
-) -> Array:
-    limit = 2 * unit * np.abs(output) * max(1, len(inputs) - 1)
-    for position in range(len(inputs)):
-        error = _errors(incoming, position)
-        if error is not None:
-            limit = limit + error
-    return np.broadcast_to(limit, output.shape)
-
-
-def _product(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
-) -> Array:
-    limit = 2 * unit * np.abs(output) + TINY * (unit > 2.0**-53)
-    for position, other in ((0, 1), (1, 0)):
-        error, factor = _errors(incoming, position), inputs[other]
-        if error is not None and factor is not None:
-            limit = limit + error * np.abs(factor)
-    return np.broadcast_to(limit, output.shape)
-
-
-def _contraction(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
-) -> Array:
-    error = _errors(incoming, 0)
-    slope = inputs[1] if node.op_type == "PRelu" else None
-    gain = max(
-        1.0, abs(node.attributes.get("alpha", 0.0)), float(np.abs(slope).max()) if slope is not None else 0.0
-    )
-    limit = 2 * unit * np.abs(output) if node.op_type in ("LeakyRelu", "PRelu") else np.zeros(output.shape)
-    return np.asarray(limit if error is None else limit + gain * error)
-
-
-def _function(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
-) -> Array:
-    """U (|f| + |x f'| + floor), floor 1 for saturating functions and |x| for those that multiply by x."""
-    data = inputs[0]
-    assert data is not None
-    step = 1e-6 * np.maximum(np.abs(data), 1e-3)
-    ahead = evaluate_node(node, [data + step, *inputs[1:]])[0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = np.abs(ahead - output) / step
-        slope = np.where(np.isfinite(slope), slope, 0.0)
-        times = np.abs(data) if node.op_type in ("Gelu", "Swish", "HardSwish", "Mish") else 0.0
-        floor = (
-            1.0
-            if node.op_type in ("Sigmoid", "HardSigmoid", "Elu", "Selu", "Celu", "Erf", "Sin", "Cos")
-            else 0.0
-        )
-        limit = ELEMENTWISE * unit * (np.abs(output) + np.abs(data) * slope + times + floor) + TINY * (
-            unit > 2.0**-53
-        )
-    error = _errors(incoming, 0)
-    return np.asarray(limit if error is None else limit + (slope + 1e-3) * error)
-
-
-def _softmax(
-    node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
-) -> Array:
-    data = inputs[0]
-    assert data is not None
-    axis = node.attributes.get("axis", -1)
-    limit = data.max(axis=axis, keepdims=True) - data
-    limit += 2
-    limit *= output
-    limit *= NORMALIZED * unit
-    limit += TINY
-    error = _errors(incoming, 0)
-    if error is not None:
-        limit = limit + output * (error + (output * error).sum(axis=axis, keepdims=True))
-    return np.asarray(limit)
 
 
 def _response(
@@ -386,7 +291,7 @@ def _response(
             if value is None or value.dtype.kind != "f":
                 perturbed.append(value)
                 continue
-            error = _errors(incoming, position)
+            error = errors_of(incoming, position)
             size = unit * np.abs(value) + (0.0 if error is None else error / COMPOSITE)
             value = value + size * rng.uniform(-1, 1, value.shape)
             if node.op_type == "Attention" and position == 1:

@@ -21,6 +21,7 @@ from porting_check.neutral.graph import MOVEMENT
 from porting_check.neutral.node import Node
 from porting_check.numerics import roundoff
 from porting_check.numerics.roundoff_resampling import INTERPOLATION
+from porting_check.numerics.roundoff_units import LONG
 from porting_check.numerics.rule import ANY_ORDER_MAX, BLOCK, largest_deviate
 from porting_check.numerics.truth import evaluate_node
 
@@ -116,7 +117,7 @@ def _spread(
 ) -> Spread | None:
     arriving = [place for place, bounds in enumerate(incoming) if bounds is not None]
     if node.op_type in roundoff.LINEAR and not arriving:
-        if node.op_type in INTERPOLATION or roundoff.terms(node, inputs, outputs[0]) > roundoff.LONG:
+        if node.op_type in INTERPOLATION or roundoff.terms(node, inputs, outputs[0]) > LONG:
             return None  # few terms with places of their own, or too many for statistics: the limit decides alone
         return lambda exactly: tau(node, inputs, outputs[0], limit, unit, exactly=exactly)
     if len(arriving) != 1 or node.op_type not in PASSING | MOVEMENT:

@@ -16,7 +16,7 @@ from porting_check.numerics.normal import at_float32
 from porting_check.numerics.operators.dtypes import numpy_dtype
 from porting_check.numerics.operators.registry import is_floating
 from porting_check.numerics.program import to_canonical
-from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node
 

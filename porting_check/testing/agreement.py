@@ -20,7 +20,8 @@ from porting_check.neutral.errors import PortingError, RunError, UnsupportedNode
 from porting_check.neutral.node import EXTENSION, Node
 from porting_check.numerics.own import ratio
 from porting_check.numerics.program import to_double
-from porting_check.numerics.roundoff import UNIT, limits
+from porting_check.numerics.roundoff import limits
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.truth import evaluate_node
 from porting_check.recorder.registry import load_adapter
 from porting_check.testing import cases

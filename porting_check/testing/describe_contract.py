@@ -21,7 +21,7 @@ from porting_check.neutral.trace import MemorySink, Port, Record, Trace
 from porting_check.numerics.normal import at_float32
 from porting_check.numerics.own import ratio
 from porting_check.numerics.program import Program
-from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.recorder.registry import load_adapter
 from porting_check.testing import wellformed
 from porting_check.testing.operators import operators_of

@@ -16,7 +16,7 @@ from porting_check.neutral.trace import Checks, Trace, float64_outputs
 from porting_check.numerics.constants import constants, effects, explaining
 from porting_check.numerics.gap import FLOAT32
 from porting_check.numerics.program import Program
-from porting_check.numerics.roundoff import UNIT
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.shrinking import RANK, Known, Measured, finding_of, float32_share
 from porting_check.shadow import disagreement, shadow, warnings
 from tests.unit.traces import conv, run_network

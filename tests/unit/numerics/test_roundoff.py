@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from porting_check.neutral.node import Node
 from porting_check.numerics.own import ratio
-from porting_check.numerics.roundoff import UNIT, limits
+from porting_check.numerics.roundoff import limits
+from porting_check.numerics.roundoff_units import UNIT
 from porting_check.numerics.truth import evaluate_node
 from tests.unit.traces import conv
 

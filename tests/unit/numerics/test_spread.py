@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from porting_check.neutral.node import Node
 from porting_check.numerics import roundoff
 from porting_check.numerics.own import judged
+from porting_check.numerics.roundoff_units import LONG
 from porting_check.numerics.spread import Bounds, bounds_of
 from porting_check.numerics.truth import evaluate_node
 from tests.unit.numerics.arithmetic import KINDS, in_order, matrices
@@ -95,7 +96,7 @@ def test_moved_bounds_move_everything():
 
 def test_very_long_sums_are_allowed_what_adding_in_step_rounds():
     """Values near 100 added one after the other are all rounded alike once the sum is large."""
-    count = int(1.5 * roundoff.LONG)
+    count = int(1.5 * LONG)
     x = (100 + np.random.default_rng(0).standard_normal((1, count))).astype("f4")
     node = Node("ReduceSum", ("x", "a"), attributes={"keepdims": 1})
     truth, bounds = bounded(node, [x, np.array([1])])
@@ -104,7 +105,7 @@ def test_very_long_sums_are_allowed_what_adding_in_step_rounds():
     assert judged(native, truth, bounds).good
     statistical = roundoff.any_order(count, np.abs(truth), truth, U)
     assert bounds.limit > 10 * statistical
-    short = x[:, : int(roundoff.LONG) // 2]
+    short = x[:, : int(LONG) // 2]
     assert bounded(node, [short, np.array([1])])[1].spread is not None
 
 
