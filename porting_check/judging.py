@@ -71,12 +71,14 @@ def judge(
     words = [_size(error, wanted, rounding, terms, precision)]
     sides = _sides(error)
     words += [sides] if sides else []
-    if rounding.good:
-        return JudgedNumbers("round-off", (*words, _no_product(error, size, terms)), rounding)
     cut = truncation(error, wanted, terms, unit)
     if cut is not None:
-        cause = f"Consistent with {cut}. Rounding to nearest would put about half of them on either side."
-        return JudgedNumbers("low-precision", (*words, cause, _no_product(error, size, terms)), rounding)
+        words.append(
+            f"Consistent with {cut}. Rounding to nearest would put about half of them on either side."
+        )
+    if rounding.good or cut is not None:
+        verdict = "round-off" if rounding.good else "low-precision"
+        return JudgedNumbers(verdict, (*words, _no_product(error, size, terms)), rounding)
     if rounding.verdict == "undecided":
         return JudgedNumbers(
             "undecided", (*words, "Some orders of summation could make it, usual ones do not."), rounding
