@@ -15,6 +15,7 @@ from porting_check.numerics.rule import Rounding, judge_rounding
 from porting_check.numerics.spread import tau_of
 
 Array = np.ndarray
+NumbersVerdict = Literal["identical", "round-off", "low-precision", "undecided", "divergent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class JudgedNumbers:
     ``rounding`` holds the figures: the ratio to what is allowed, the slope, whether the errors are one-sided.
     """
 
-    verdict: Literal["identical", "round-off", "low-precision", "undecided", "divergent"]
+    verdict: NumbersVerdict
     sentences: tuple[str, ...]
     rounding: Rounding
 
@@ -77,7 +78,7 @@ def judge(
             f"Consistent with {cut}. Rounding to nearest would put about half of them on either side."
         )
     if rounding.good or cut is not None:
-        verdict = "round-off" if rounding.good else "low-precision"
+        verdict: NumbersVerdict = "round-off" if rounding.good else "low-precision"
         return JudgedNumbers(verdict, (*words, _no_product(error, size, terms)), rounding)
     if rounding.verdict == "undecided":
         return JudgedNumbers(
