@@ -272,8 +272,11 @@ def settings_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def reason(report: Report) -> str:
-    """Why this verdict, where the headline does not say it already."""
+    """Why this verdict, where the headline does not say it already; of a pass also what was largest, in a sentence."""
     text = wording.clean(report.reason, 2000)
+    largest = worst(report) if report.verdict == "faithful" else None
+    if largest is not None and largest.verdict == "round-off":
+        text += f". Largest at {wording.names(largest.candidate)}: {wording.clean(largest.explanation, 1000)}"
     told = headline(report).sentence == text or (
         report.verdict == "divergent" and first_wrong(report) is not None
     )
