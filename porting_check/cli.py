@@ -45,6 +45,7 @@ from porting_check.cli_options import (
     Transfer,
     Verbose,
 )
+from porting_check.cli_recorder import recorder
 from porting_check.cli_results import prepare, show, trace_facts, trace_text, with_command, write_all
 from porting_check.cli_support import (
     PROGRAM,
@@ -197,6 +198,8 @@ app.command(
 app.command(
     epilog="Exit status: 0 all within round-off, 1 some differ, 2 wrong usage, 3 nothing could be run, 4 inconclusive."
 )(sweep)
+
+app.add_typer(recorder)
 
 
 @app.command(name="report", epilog="Exit status: 0 rendered, 2 the file or a target cannot be used.")

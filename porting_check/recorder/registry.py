@@ -1,10 +1,15 @@
-"""Finding adapters. One mechanism: entry points of the group ``porting_check.adapters``, built-in adapters too."""
+"""Finding adapters. One mechanism: entry points of the group ``porting_check.adapters``, built-in adapters too.
+
+Inside ``porting-check-recorder.pyz``, where nothing is installed, a table stands for them that was written from the entry
+points when the file was built.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import importlib.util
+import json
 import pkgutil
 import sys
 import types
@@ -14,6 +19,9 @@ from porting_check.neutral.adapter import Adapter
 from porting_check.neutral.errors import FrameworkMissing
 
 GROUP = "porting_check.adapters"
+TABLE = "packed.json"
+"""In a packed recorder, beside this module: ``{"adapters": {framework: "module:class"}}``."""
+
 _CACHE: Dict[str, Adapter] = {}
 
 MAKERS = {"onnx": "onnxruntime"}
@@ -26,6 +34,9 @@ def installed() -> Dict[str, Callable[[], Any]]:
     Raises:
         FrameworkMissing: two distributions provide an adapter of the same name.
     """
+    table = packed_table()
+    if table:
+        return {name: functools.partial(_named, value) for name, value in table.items()}
     found: Dict[str, Callable[[], Any]] = {}
     origins: Dict[str, str] = {}
     for entry in _entry_points():
@@ -35,6 +46,22 @@ def installed() -> Dict[str, Callable[[], Any]]:
             )
         found[entry.name] = entry.load
     return found or _packed()
+
+
+@functools.lru_cache(maxsize=None)
+def packed_table() -> Dict[str, str]:
+    """Adapters of a packed recorder, ``module:class`` by framework; empty where porting-check is installed."""
+    try:
+        data = pkgutil.get_data(__package__, TABLE)
+    except OSError:
+        data = None
+    return dict(json.loads(data.decode("utf-8"))["adapters"]) if data else {}
+
+
+def _named(value: str) -> Any:
+    """What an entry point's ``module:class`` names."""
+    module, _, path = value.partition(":")
+    return functools.reduce(getattr, path.split("."), importlib.import_module(module))
 
 
 def _entry_points() -> List[Any]:
@@ -97,9 +124,10 @@ def load_adapter(framework: str) -> Adapter:
 
 
 def _absent(framework: str, missing: str) -> FrameworkMissing:
-    return FrameworkMissing(
-        f"{framework} is not installed here (no module {missing}); run: pip install 'porting-check[{framework}]'"
-    )
+    way = f"run: pip install 'porting-check[{framework}]'"
+    if packed_table():
+        way = f"run the recorder with a Python that has {framework}; this one is {sys.executable}"
+    return FrameworkMissing(f"{framework} is not installed here (no module {missing}); {way}")
 
 
 def adapter_for(model: Any) -> Adapter:
