@@ -1,7 +1,7 @@
 """Everything that the adapter takes from inside JAX (``jax._src``), so that another version is met in one place.
 
 Written for the "stackless" core of JAX (since 0.4.36), in which every ``bind`` asks the current trace; met with
-jax 0.10.
+jax 0.10. Older ones, met with 0.4.20, are recorded by :mod:`~porting_check_jax.compat_levels`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 from jax._src import core, source_info_util
 from jax._src import pjit as _pjit
 
-from porting_check.neutral.errors import RunError
+from porting_check.neutral.errors import RunError, Unsupported
+from porting_check_jax import compat_levels
+from porting_check_jax.compat_levels import STACKLESS
 
 OLDEST = "0.4.36"
 """The first JAX whose core is stackless."""
@@ -95,18 +97,30 @@ def require() -> None:
     """Say so when this JAX is too old to be recorded.
 
     Raises:
-        RunError: older than 0.4.36.
+        RunError: its core is neither of those that are known.
     """
-    if not hasattr(core, "eval_trace") or not hasattr(core, "set_current_trace"):
+    if not STACKLESS and not compat_levels.USABLE:
         raise RunError(
-            f"JAX {jax.__version__} is too old to be recorded; expected {OLDEST} or newer: update jax"
+            f"JAX {jax.__version__} has a core that is not known here and cannot be recorded; expected 0.4.20 or newer"
+        )
+
+
+def require_derivatives() -> None:
+    """Say so when this JAX is too old for the gradients of every layer in one run.
+
+    Raises:
+        Unsupported: older than 0.4.36.
+    """
+    if not STACKLESS:
+        raise Unsupported(
+            f"JAX {jax.__version__} is too old for gradients layer by layer; expected {OLDEST} or newer: update jax"
         )
 
 
 @contextlib.contextmanager
 def recording(
     process: Process, inline: Callable[[Any], bool], custom: Optional[Custom] = None
-) -> Iterator[RecordingTrace]:
+) -> Iterator[Any]:
     """Let ``process`` run every primitive inside.
 
     Args:
@@ -125,6 +139,10 @@ def recording(
         'add'
     """
     require()
+    if not STACKLESS:
+        with compat_levels.recording(process) as main:
+            yield main
+        return
     trace = RecordingTrace(process, custom)
     original = getattr(_pjit, "_run_python_pjit", None)
 
@@ -147,19 +165,19 @@ def recording(
 
 def current_trace() -> Any:
     """The trace that a primitive would be bound in now."""
-    return core.trace_ctx.trace
+    return core.trace_ctx.trace if STACKLESS else compat_levels.current()
 
 
 @contextlib.contextmanager
 def evaluating() -> Iterator[None]:
     """Compute inside without being recorded."""
-    with core.set_current_trace(core.eval_trace):
+    with core.set_current_trace(core.eval_trace) if STACKLESS else compat_levels.evaluating():
         yield
 
 
 def evaluate(primitive: Any, values: Sequence[Any], params: Dict[str, Any]) -> Any:
     """Run a primitive as JAX does when nobody looks."""
-    with core.set_current_trace(core.eval_trace):
+    with evaluating():
         return bound(primitive, params, *values)
 
 
@@ -232,5 +250,5 @@ def function_home(params: Dict[str, Any]) -> Tuple[str, str]:
 
 def equation_context(equation: Any) -> Any:
     """What must hold while an equation is evaluated."""
-    manager = getattr(equation.ctx, "manager", None)
+    manager = getattr(getattr(equation, "ctx", None), "manager", None)
     return contextlib.nullcontext() if manager is None else manager

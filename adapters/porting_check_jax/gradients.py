@@ -62,7 +62,7 @@ def gradients(
         RunError: the model raised; the message names the layer.
         InputError: a cotangent of another shape than its output, or of no floating output.
     """
-    compat.require()
+    compat.require_derivatives()
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved())
         subject = open_subject(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from typing import Any, ContextManager, Iterator, List
 
@@ -25,9 +26,19 @@ def x64() -> ContextManager[Any]:
     return context
 
 
+@functools.lru_cache(maxsize=None)
+def _exact() -> str:
+    """What full precision of products is called: ``float32`` before JAX 0.4.21."""
+    try:
+        with jax.default_matmul_precision("highest"):
+            return "highest"
+    except ValueError:
+        return "float32"
+
+
 def _settings() -> List[ContextManager[Any]]:
     """Contexts that make a result independent of how the caller configured JAX."""
-    found: List[ContextManager[Any]] = [x64(), jax.default_matmul_precision("highest")]
+    found: List[ContextManager[Any]] = [x64(), jax.default_matmul_precision(_exact())]
     for name, value in (
         ("numpy_dtype_promotion", "standard"),
         ("numpy_rank_promotion", "allow"),

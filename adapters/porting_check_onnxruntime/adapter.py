@@ -184,7 +184,13 @@ class OnnxRuntimeAdapter(Adapter):
             Unsupported: an operator that nothing at hand computes in float64.
             InputError: inputs that the model does not take.
         """
-        from porting_check_onnxruntime.float64 import float64_outputs
+        try:
+            from porting_check_onnxruntime.float64 import float64_outputs
+        except ImportError as error:
+            raise Unsupported(
+                f"onnx {onnx.__version__} has no reference implementation, which stands in where ONNX Runtime has no "
+                "kernels in float64: expected onnx 1.13 or newer"
+            ) from error
 
         outputs, notes = float64_outputs(as_model(model), inputs)
         self.notes = tuple(notes)

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 from porting_check.neutral.adapter import Inputs
 from porting_check.neutral.errors import ModelError, RunError, Unsupported
+from porting_check_onnxruntime.compat import element_of_dtype
 from porting_check_onnxruntime.model import OnnxModel
 from porting_check_onnxruntime.prepared import Prepared, prepare, subgraphs
 from porting_check_onnxruntime.session import Session, first_line
@@ -159,7 +160,7 @@ class _WideRun:
         for name, array in feeds.items():
             if not isinstance(array, np.ndarray):
                 raise Unsupported(f"{node.op_type} ({node.name}) reads {name!r}, which is no tensor")
-            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            kind = element_of_dtype(array.dtype)
             part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
         return part, feeds

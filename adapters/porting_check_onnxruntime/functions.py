@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Tuple
 import onnx
 
 from porting_check.neutral.errors import ModelError
+from porting_check_onnxruntime.compat import metadata_of
 
 DEEPEST = 50
 """Functions that call one another more deeply than this call themselves."""
@@ -96,7 +97,7 @@ def _body(call: Any, place: int, function: Any) -> List[Any]:
         node.name = f"{scope}/{node.name.lstrip('/') or f'{node.op_type}_{number}'}"
         _rename(node, scope, names)
         _bind(node, given)
-        if not node.metadata_props:
+        if metadata_of(call) and not metadata_of(node):
             node.metadata_props.extend(call.metadata_props)
         body.append(node)
     for name in through:

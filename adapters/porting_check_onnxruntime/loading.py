@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 from onnx import TensorProto
 
 from porting_check.neutral.errors import ModelError
+from porting_check_onnxruntime.compat import dtype_of_element
 from porting_check_onnxruntime.model import OnnxModel
 
 SUFFIXES = (".onnx",)
@@ -160,7 +161,7 @@ def read_tensor(tensor: Any, folder: str) -> np.ndarray:
     if tensor.data_type not in ELEMENT_BITS:  # packed, or of ml_dtypes
         array = onnx.numpy_helper.to_array(tensor, base_dir=folder)
         return array
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    dtype = dtype_of_element(tensor.data_type)
     shape = tuple(tensor.dims)
     if not byte_size(tensor):
         return np.zeros(shape, dtype)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from porting_check.neutral.graph import MOVEMENT
+from porting_check_onnxruntime.compat import metadata_of
 
 SCOPES, CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 STACK, RULE = "pkg.torch.onnx.stack_trace", "pkg.onnxscript.rewriter.rule_name"
@@ -65,11 +66,11 @@ def location(node: Any, marks: Mapping[str, Any]) -> str:
 
 
 def _marked(node: Any, marks: Mapping[str, Any]) -> Any:
-    return node if node.metadata_props or node.name not in marks else marks[node.name]
+    return node if metadata_of(node) or node.name not in marks else marks[node.name]
 
 
 def _metadata(node: Any) -> Dict[str, str]:
-    return {entry.key: entry.value for entry in node.metadata_props}
+    return {entry.key: entry.value for entry in metadata_of(node)}
 
 
 def _torch_place(node: Any, weight: str) -> Optional[Place]:

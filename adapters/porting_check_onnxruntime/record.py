@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
-import onnx
 
 from porting_check.neutral.trace import Port, Record, Sink, parameter_key
 from porting_check_onnxruntime.branches import opened
 from porting_check_onnxruntime.checks import needed
+from porting_check_onnxruntime.compat import dtype_of_element
 from porting_check_onnxruntime.describe import RANDOM, attributes_of, describe
 from porting_check_onnxruntime.draft import Described, Operand, PortSpec
 from porting_check_onnxruntime.exposure import Exposed, optimized
@@ -254,4 +254,4 @@ def _operand(name: str, array: np.ndarray, fixed: bool) -> Operand:
 
 
 def _dtype_name(tensor: Any) -> str:
-    return str(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name)
+    return str(dtype_of_element(tensor.data_type).name)

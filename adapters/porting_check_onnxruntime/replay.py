@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from porting_check.neutral.errors import InputError, ModelError, PortingError, UnsupportedNode
+from porting_check_onnxruntime.compat import element_of_dtype
 from porting_check_onnxruntime.model import OnnxModel
 from porting_check_onnxruntime.names import record_names
 from porting_check_onnxruntime.prepared import Prepared, prepare
@@ -41,7 +42,7 @@ def replay(
     part.graph.name = "replay"
     part.graph.node.append(_double_node(node) if float64 else node)
     for source, array in arrays.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        kind = element_of_dtype(array.dtype)
         part.graph.input.append(onnx.helper.make_tensor_value_info(source, kind, array.shape))
     for source in dict.fromkeys(source for source in node.input if source in constants):
         value = _wide(np.array(prepared.array(source)), float64)

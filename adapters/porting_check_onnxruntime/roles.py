@@ -68,10 +68,10 @@ FLOATING = frozenset(
     (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
     + (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
     + (
-        TensorProto.FLOAT8E4M3FN,
-        TensorProto.FLOAT8E4M3FNUZ,
-        TensorProto.FLOAT8E5M2,
-        TensorProto.FLOAT8E5M2FNUZ,
+        getattr(TensorProto, "FLOAT8E4M3FN", 0),
+        getattr(TensorProto, "FLOAT8E4M3FNUZ", 0),
+        getattr(TensorProto, "FLOAT8E5M2", 0),
+        getattr(TensorProto, "FLOAT8E5M2FNUZ", 0),
     )
 )
 

@@ -14,6 +14,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from porting_check.neutral.errors import RunError, UnsupportedNode
 from porting_check.neutral.node import OPSET, Node
+from porting_check.neutral.padding import same_padding
+from porting_check_onnxruntime.compat import dtype_of_element, element_of_dtype
+from porting_check_onnxruntime.compat_opset import EARLY, newest_opset, older_form
 from porting_check_onnxruntime.gaps import FLOAT32_ONLY as FLOAT32_ONLY
 from porting_check_onnxruntime.gaps import GAPS as GAPS
 from porting_check_onnxruntime.session import (
@@ -54,11 +57,12 @@ def supported() -> FrozenSet[str]:
         >>> "Conv" in supported()
         True
     """
-    return frozenset(
+    known = frozenset(
         schema.name
         for schema in onnx.defs.get_all_schemas()
         if schema.domain == "" and schema.name not in ABSENT
     )
+    return known | EARLY
 
 
 def run(
@@ -85,12 +89,14 @@ def run(
     """
     _refuse(node, inputs, float64)
     arrays = [None if a is None else _double(np.asarray(a)) if float64 else np.asarray(a) for a in inputs]
+    node = _explicit(node, arrays)
     while arrays and arrays[-1] is None:
         arrays.pop()
     reason: Optional[Exception] = None
     for opset in _opsets(node.op_type):
         try:
-            results = _run(_wide(node) if float64 else node, arrays, opset)
+            said, given = older_form(node, arrays) if opset < OLDEST else (node, arrays)
+            results = _run(_wide(said) if float64 else said, given, opset)
             return _all_wide(node, results) if float64 else results
         except UNABLE as error:
             reason = reason or error
@@ -101,6 +107,28 @@ def run(
     raise UnsupportedNode(
         f"onnxruntime {onnxruntime.__version__} cannot run {node}{kind}: {first_line(reason)}"
     ) from reason
+
+
+def _explicit(node: Node, arrays: Sequence[Optional[np.ndarray]]) -> Node:
+    """A pool whose stride exceeds its kernel with SAME resolved: ONNX Runtime makes the total padding negative there.
+
+    (It refuses it for floats and shifts the windows for integers; the standard clamps the total at zero.)
+    """
+    mode, data = node.attributes.get("auto_pad", "NOTSET"), arrays[0] if arrays else None
+    kernel: Tuple[int, ...] = node.attributes.get("kernel_shape", ())
+    if (
+        node.op_type not in ("MaxPool", "AveragePool", "LpPool")
+        or not mode.startswith("SAME")
+        or data is None
+    ):
+        return node
+    strides = node.attributes.get("strides", (1,) * len(kernel))
+    dilations = node.attributes.get("dilations", (1,) * len(kernel))
+    if all((k - 1) * d + 1 >= s for k, s, d in zip(kernel, strides, dilations)):
+        return node
+    extra = "end" if mode == "SAME_UPPER" else "begin"
+    pads = same_padding(data.shape[2:], kernel, strides, dilations, extra)
+    return node.edit(auto_pad="NOTSET", pads=pads.begins + pads.ends)
 
 
 def _refuse(node: Node, inputs: Sequence[Optional[np.ndarray]], float64: bool) -> None:
@@ -125,6 +153,9 @@ def _opsets(op_type: str) -> Tuple[int, ...]:
     An operator that opset 24 has no more, or not yet, is run where it is.
     """
     versions = {schema.since_version: schema for schema in _history() if schema.name == op_type}
+    newest = newest_opset()
+    if newest < OLDEST:
+        return (newest,)
     current = max((version for version in versions if version <= OPSET), default=0)
     if not current:
         return (min(versions),)
@@ -180,9 +211,9 @@ def _run(node: Node, arrays: Sequence[Optional[np.ndarray]], opset: int) -> Tupl
         number, wide = WIDE.get(array.dtype.name, (0, 0))
         fed = f"x{place}/wide" if wide else f"x{place}"
         if wide:
-            array = array.astype(onnx.helper.tensor_dtype_to_np_dtype(wide))
+            array = array.astype(dtype_of_element(wide))
             nodes.append(onnx.helper.make_node("Cast", [fed], [f"x{place}"], to=number))
-        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        kind = element_of_dtype(array.dtype)
         graph_inputs.append(onnx.helper.make_tensor_value_info(fed, kind, array.shape))
         feeds[fed] = np.ascontiguousarray(array).reshape(array.shape)
     outputs = [f"y{place}" for place in range(len(node.outputs))]

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from porting_check.neutral.errors import ModelError, PortingError, RunError
+from porting_check_onnxruntime.compat import embedded
 
 PROVIDERS = ["CPUExecutionProvider"]
 """The provider whose kernels every installation has; what is recorded must be the same everywhere."""
@@ -34,6 +35,12 @@ REFUSED = (
 BLOCKED = "NchwcTransformer"
 """The optimiser that stores activations in blocks of channels, in no order of axes that an array could have."""
 
+
+def _number(name: str) -> int:
+    """A type's number in ONNX; 0 where this onnx is older than the type, and then no model can have it."""
+    return int(getattr(TensorProto, name, 0))
+
+
 NUMPY = {
     "float": "float32",
     "double": "float64",
@@ -52,14 +59,14 @@ NUMPY = {
 
 NARROW = {
     "bfloat16": ("bfloat16", TensorProto.BFLOAT16, TensorProto.FLOAT),
-    "float8e4m3fn": ("float8_e4m3fn", TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT),
-    "float8e4m3fnuz": ("float8_e4m3fnuz", TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT),
-    "float8e5m2": ("float8_e5m2", TensorProto.FLOAT8E5M2, TensorProto.FLOAT),
-    "float8e5m2fnuz": ("float8_e5m2fnuz", TensorProto.FLOAT8E5M2FNUZ, TensorProto.FLOAT),
-    "int4": ("int4", TensorProto.INT4, TensorProto.INT8),
-    "uint4": ("uint4", TensorProto.UINT4, TensorProto.UINT8),
-    "int2": ("int2", getattr(TensorProto, "INT2", 0), TensorProto.INT8),
-    "uint2": ("uint2", getattr(TensorProto, "UINT2", 0), TensorProto.UINT8),
+    "float8e4m3fn": ("float8_e4m3fn", _number("FLOAT8E4M3FN"), TensorProto.FLOAT),
+    "float8e4m3fnuz": ("float8_e4m3fnuz", _number("FLOAT8E4M3FNUZ"), TensorProto.FLOAT),
+    "float8e5m2": ("float8_e5m2", _number("FLOAT8E5M2"), TensorProto.FLOAT),
+    "float8e5m2fnuz": ("float8_e5m2fnuz", _number("FLOAT8E5M2FNUZ"), TensorProto.FLOAT),
+    "int4": ("int4", _number("INT4"), TensorProto.INT8),
+    "uint4": ("uint4", _number("UINT4"), TensorProto.UINT8),
+    "int2": ("int2", _number("INT2"), TensorProto.INT8),
+    "uint2": ("uint2", _number("UINT2"), TensorProto.UINT8),
 }
 """Types that numpy lacks: dtype of ml_dtypes, number in ONNX, and the wider type through which they pass exactly."""
 
@@ -114,6 +121,8 @@ class Session:
             name: onnxruntime.OrtValue.ortvalue_from_numpy((heavy or {})[name]) for name in sorted(stubs)
         }
         options = _options(level)
+        if self._held and not hasattr(options, "add_external_initializers"):  # before ONNX Runtime 1.12
+            proto, self._held = embedded(proto, heavy or {}), {}
         if self._held:
             options.add_external_initializers(list(self._held), list(self._held.values()))
         if folder:

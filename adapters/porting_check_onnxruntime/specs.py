@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
-import onnx
 
 from porting_check.neutral.adapter import InputSpec
 from porting_check.neutral.errors import InputError
 from porting_check_onnxruntime.checks import all_nodes
+from porting_check_onnxruntime.compat import dtype_of_element
 from porting_check_onnxruntime.draft import ACTIVATION
 from porting_check_onnxruntime.prepared import Prepared
 
@@ -40,7 +40,7 @@ def input_specs(prepared: Prepared) -> Tuple[InputSpec, ...]:
         shape = _shape(value)
         layout = layouts.get(value.name, "")
         fits = shape is None or len(shape) == len(layout)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+        dtype = dtype_of_element(value.type.tensor_type.elem_type).name
         specs.append(InputSpec(value.name, shape, str(dtype), layout if fits else "", limits.get(value.name)))
     return tuple(specs)
 
@@ -73,7 +73,7 @@ def _checked(name: str, array: np.ndarray, declared: Any) -> np.ndarray:
         raise InputError(
             f"input {name!r} of the model is a sequence, map or optional; only tensors can be given"
         )
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(declared.type.tensor_type.elem_type).name
+    dtype = dtype_of_element(declared.type.tensor_type.elem_type).name
     if array.dtype.name != dtype:
         raise InputError(f"input {name!r} has dtype {array.dtype.name}; the model takes {dtype}")
     shape = _shape(declared)

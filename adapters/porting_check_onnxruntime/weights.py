@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from porting_check.neutral.errors import WeightsError
+from porting_check_onnxruntime.compat import dtype_of_element
 from porting_check_onnxruntime.loading import is_external
 from porting_check_onnxruntime.model import OnnxModel
 from porting_check_onnxruntime.prepared import prepare
@@ -48,7 +49,7 @@ def _checked(name: str, array: np.ndarray, tensor: Any) -> np.ndarray:
             f"weight {name!r} is stored outside of the model, in a file that is not changed: load it with "
             "onnx.load(path), which takes external data in, and give that ModelProto"
         )
-    wanted = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    wanted = dtype_of_element(tensor.data_type)
     if array.shape != tuple(tensor.dims):
         raise WeightsError(
             f"weight {name!r} has shape {tuple(tensor.dims)}, the array given has {array.shape}"

@@ -76,7 +76,7 @@ class TensorFlowAdapter(Adapter):
 
     def inputs(self, model: Any) -> Tuple[InputSpec, ...]:
         """What is known of the inputs; empty for a subclassed model that was never built."""
-        if is_keras(model):
+        if _eager(model):
             from porting_check_tensorflow.specs import input_specs
 
             return input_specs(model)
@@ -88,7 +88,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             RunError: the model raised.
         """
-        if is_keras(model):
+        if _eager(model):
             _require_tensorflow(model)
             from porting_check_tensorflow.calling import predict
 
@@ -101,7 +101,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             RunError: the model raised.
         """
-        if is_keras(model):
+        if _eager(model):
             _require_tensorflow(model)
             from porting_check_tensorflow.calling import repeat
 
@@ -114,7 +114,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             RunError: the model raised, or Keras runs on another backend.
         """
-        if is_keras(model):
+        if _eager(model):
             _require_tensorflow(model)
             from porting_check_tensorflow.record import record
 
@@ -137,7 +137,7 @@ class TensorFlowAdapter(Adapter):
             raise Unsupported(
                 "a TFLite model is made for inference and cannot be differentiated: give the model it was converted from"
             )
-        if is_keras(model):
+        if _eager(model):
             _require_tensorflow(model)
             from porting_check_tensorflow.gradients import gradients
 
@@ -151,7 +151,7 @@ class TensorFlowAdapter(Adapter):
 
         (``training=True`` in a functional Keras 2 model).
         """
-        if is_keras(model):
+        if _eager(model):
             from porting_check_tensorflow.specs import forced_training
 
             return forced_training(model)
@@ -175,7 +175,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             WeightsError: a model that was never built.
         """
-        if is_keras(model):
+        if _eager(model):
             from porting_check_tensorflow.weights import read_parameters
 
             return read_parameters(model)
@@ -187,7 +187,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             WeightsError: an unknown name or a wrong shape.
         """
-        if is_keras(model):
+        if _eager(model):
             from porting_check_tensorflow.weights import write_parameters
 
             write_parameters(model, parameters)
@@ -202,7 +202,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             UnsupportedNode: no layer of that path, or it cannot be called alone.
         """
-        if not is_keras(model):
+        if not _eager(model):
             return super().replay(model, name, inputs, float64=float64)
         _require_tensorflow(model)
         from porting_check_tensorflow.replay import replay
@@ -217,7 +217,7 @@ class TensorFlowAdapter(Adapter):
         Raises:
             Unsupported: no layer of that name, or it cannot be called alone.
         """
-        if not is_keras(model):
+        if not _eager(model):
             return super().train_layer(model, name, inputs)
         _require_tensorflow(model)
         from porting_check_tensorflow.training import train_layer
@@ -260,7 +260,7 @@ class TensorFlowAdapter(Adapter):
         """
         if _is_lite(model):
             raise Unsupported("TFLite has kernels for float32 and integers only, none for float64")
-        if is_keras(model):
+        if _eager(model):
             _require_tensorflow(model)
         from porting_check_tensorflow.float64 import float64_outputs
 
@@ -278,6 +278,15 @@ def _other(model: Any) -> Any:
     from porting_check_tensorflow import graph
 
     return graph
+
+
+def _eager(model: Any) -> bool:
+    """Whether this is a Keras model that runs eagerly; one of TensorFlow 1's sessions is a graph like any other."""
+    if not is_keras(model) or backend(model) != "tensorflow":
+        return is_keras(model)
+    from porting_check_tensorflow.graph_session import in_session
+
+    return not in_session(model)
 
 
 def _is_lite(model: Any) -> bool:

@@ -38,12 +38,17 @@ def environment() -> Environment:
 
 
 def _device() -> str:
-    devices = tf.config.list_logical_devices("GPU")
-    if not devices:
+    if not _config("list_logical_devices")("GPU"):
         return "cpu"
-    physical = tf.config.list_physical_devices("GPU")
-    details = tf.config.experimental.get_device_details(physical[0]) if physical else {}
+    physical = _config("list_physical_devices")("GPU")
+    describe = getattr(tf.config.experimental, "get_device_details", None)  # since TensorFlow 2.3
+    details = describe(physical[0]) if physical and describe is not None else {}
     return f"gpu ({details.get('device_name', 'unknown')})"
+
+
+def _config(name: str) -> Any:
+    """A function of ``tf.config``; TensorFlow 1 and 2.0 have it among the experimental ones."""
+    return getattr(tf.config, name, None) or getattr(tf.config.experimental, name)
 
 
 def _modes() -> Dict[str, str]:

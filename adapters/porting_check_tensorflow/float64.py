@@ -20,6 +20,7 @@ from porting_check_tensorflow.calling import call_model, predict
 from porting_check_tensorflow.flavours import is_keras, is_library, library
 from porting_check_tensorflow.graph_float64 import run_wide
 from porting_check_tensorflow.graph_model import concrete_program, program
+from porting_check_tensorflow.graph_session import in_session
 from porting_check_tensorflow.graph_state import eagerly, left_alone, unoptimised
 from porting_check_tensorflow.graph_variables import named_variables
 from porting_check_tensorflow.replay import _wide_config
@@ -223,7 +224,7 @@ def float64_outputs(model: Any, inputs: Inputs) -> Wide:
         Unsupported: this kind of model cannot be cast.
         RunError: the model raised in float64.
     """
-    if not is_keras(model):
+    if not is_keras(model) or in_session(model):
         return graph_outputs(model, inputs)
     try:
         return keras_outputs(model, inputs)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from porting_check.neutral.adapter import Inputs, InputSpec
 from porting_check.neutral.errors import ModelError, PortingError, RunError, WeightsError
 from porting_check.neutral.trace import Sink
+from porting_check_tensorflow import graph_session
 from porting_check_tensorflow.flavours import is_keras
 from porting_check_tensorflow.graph_errors import headline
 from porting_check_tensorflow.graph_facts import frozen_weights, input_facts, training_names
@@ -25,6 +26,7 @@ from porting_check_tensorflow.graph_model import is_concrete, is_function, progr
 from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_record import GraphRecorder
 from porting_check_tensorflow.graph_run import Held, Runner
+from porting_check_tensorflow.graph_session import in_session
 from porting_check_tensorflow.graph_state import eagerly, left_alone, unoptimised
 from porting_check_tensorflow.trees import array_of, is_numeric
 
@@ -40,9 +42,14 @@ def owns(model: Any) -> bool:
     """
     if is_keras(model):
         return False
-    if isinstance(model, (tf.Module, tf.Graph, FrozenGraph)) or type(model).__name__ in (
-        "GraphDef",
-        "_UserObject",
+    if (
+        in_session(model)
+        or isinstance(model, (tf.Module, tf.Graph, FrozenGraph))
+        or type(model).__name__
+        in (
+            "GraphDef",
+            "_UserObject",
+        )
     ):
         return True
     ours = type(model).__module__.split(".")[0] in ("tensorflow", "tensorflow_core")
@@ -187,6 +194,8 @@ def training(model: Any) -> Tuple[str, ...]:
 @eagerly()
 def parameters(model: Any) -> Dict[str, np.ndarray]:
     """Every variable by name, and every constant of the graph that is a weight, owned."""
+    if in_session(model):
+        return graph_session.read_parameters(model)
     found = {name: np.array(array_of(variable)) for name, variable in variables_of(model).items()}
     try:
         made = program(model)
@@ -204,6 +213,9 @@ def assign(model: Any, parameters: Mapping[str, np.ndarray]) -> None:
     Raises:
         WeightsError: an unknown name, a wrong shape, or a weight that is frozen into the graph.
     """
+    if in_session(model):
+        graph_session.write_parameters(model, parameters)
+        return
     variables = variables_of(model)
     unknown = sorted(set(parameters) - set(variables))
     if unknown:

@@ -81,12 +81,28 @@ def _inner(program: Program, operation: Operation) -> List[str]:
 
 
 def training_names(program: Program) -> Tuple[str, ...]:
-    """Batch normalizations that normalize by the batch's own moments."""
+    """Batch normalizations that normalize by the batch's own moments, but for those on a branch that is never taken."""
     return tuple(
         path + operation.name
         for path, operation in _everywhere(program, program.body, "")
         if operation.op_type.startswith("FusedBatchNorm") and operation.node.attr["is_training"].b
+        if path or not _never_taken(program.body, operation)
     )
+
+
+def _never_taken(body: Body, operation: Operation) -> bool:
+    """Whether an operation is on a branch of TensorFlow 1 that a constant (Keras' learning phase) turns off."""
+    made = {other.name: other for other in body.operations}
+    switches = [(made[ref.name], ref.index) for ref in operation.inputs if ref.name in made]
+    for switch, side in switches:
+        if switch.op_type not in ("Switch", "RefSwitch"):
+            continue
+        asked: Optional[Operation] = made.get(switch.inputs[1].name)
+        while asked is not None and asked.op_type in ("Identity", "PlaceholderWithDefault"):
+            asked = made.get(asked.inputs[0].name)
+        if asked is not None and asked.op_type == "Const":
+            return int(bool(tf.make_ndarray(asked.node.attr["value"].tensor))) != side
+    return False
 
 
 def input_facts(program: Program) -> List[InputSpec]:

@@ -7,7 +7,7 @@ Large-Scale Machine Learning, 2018). They run whole, as a function made of just 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Set, Tuple
 
 import tensorflow as tf
 
@@ -46,6 +46,8 @@ class Loop(Operation):
         for operation in self.inner:
             node = graph_def.node.add()
             node.CopyFrom(operation.node)
+            if "_class" in node.attr:  # where to be placed: beside operations that are not here
+                del node.attr["_class"]
             del node.input[:]
             node.input.extend(outside.get(ref) or f"{ref.name}:{ref.index}" for ref in operation.inputs)
             node.input.extend(f"^{name}" for name in operation.controls if name in names)
@@ -71,6 +73,9 @@ def contracted(
     depths = _depths(operations)
     if not depths:
         return list(operations), tuple(results)
+    if any(map(_of_array, operations)):
+        bridges = _bridges(_groups(depths, operations), operations)
+        depths.update((name, (1, 1)) for name in bridges if name not in depths)
     loops = [_loop(group, depths, operations, results) for group in _groups(depths, operations)]
     renamed = {ref: Ref(loop.name, index) for loop in loops for index, ref in enumerate(loop.made)}
     owner = {operation.name: loop.name for loop in loops for operation in loop.inner}
@@ -98,7 +103,45 @@ def _depths(operations: Sequence[Operation]) -> Dict[str, Tuple[int, int]]:
         left[operation.name] = depth - 1 if operation.op_type in EXITS else depth
         if depth:
             found[operation.name] = (depth, left[operation.name])
+        elif _of_array(operation):  # its array lives for one run only
+            found[operation.name] = (1, 1)
     return found
+
+
+def _of_array(operation: Operation) -> bool:
+    """Whether an operation makes, fills or reads a TensorArray."""
+    return operation.op_type.startswith("TensorArray")
+
+
+def _bridges(groups: Sequence[Sequence[Operation]], operations: Sequence[Operation]) -> List[str]:
+    """What lies between the parts of a loop with TensorArrays (the range of indices that are read), by name.
+
+    The loop cannot run in one piece without that.
+    """
+    made = {operation.name: operation for operation in operations}
+    readers: Dict[str, List[str]] = {}
+    for operation in operations:
+        for name in operation.before:
+            readers.setdefault(name, []).append(operation.name)
+    found: Dict[str, None] = {}
+    for group in groups:
+        names = [operation.name for operation in group]
+        if any(_of_array(operation) for operation in group):
+            after = _reached(names, lambda name: readers.get(name, []))
+            before = _reached(names, lambda name: made[name].before if name in made else ())
+            found.update(dict.fromkeys(name for name in made if name in after and name in before))
+    return list(found)
+
+
+def _reached(names: Sequence[str], following: Callable[[str], Iterable[str]]) -> Set[str]:
+    """What is reached from these operations, themselves not included."""
+    seen, waiting = set(names), list(names)
+    while waiting:
+        for name in following(waiting.pop()):
+            if name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return seen.difference(names)
 
 
 def _groups(depths: Dict[str, Tuple[int, int]], operations: Sequence[Operation]) -> List[List[Operation]]:
@@ -117,7 +160,7 @@ def _groups(depths: Dict[str, Tuple[int, int]], operations: Sequence[Operation])
     inside = [operation for operation in operations if operation.name in depths]
     for operation in inside:
         for name in operation.before:
-            if name in depths and depths[name][1]:
+            if name in depths and (depths[name][1] or _of_array(operation)):
                 root[find(name)] = find(operation.name)
     groups: Dict[str, List[Operation]] = {}
     for operation in inside:

@@ -13,6 +13,7 @@ from porting_check_tensorflow.graph_errors import headline
 from porting_check_tensorflow.graph_frozen import FrozenGraph, frozen_program
 from porting_check_tensorflow.graph_parts import Ref
 from porting_check_tensorflow.graph_program import Program
+from porting_check_tensorflow.graph_session import frozen, in_session
 from porting_check_tensorflow.graph_signature import call_arguments, leaves_of, packed, signature_of, walk
 from porting_check_tensorflow.graph_variables import named_variables, reference_values
 from porting_check_tensorflow.trees import flatten
@@ -28,7 +29,9 @@ def program(model: Any, inputs: Optional[Mapping[str, Any]] = None) -> Program:
     Raises:
         ModelError: the model has no graph, or several and none is the one to run, or cannot be traced.
     """
-    if isinstance(model, tf.Graph):
+    if in_session(model):
+        model = frozen(model)
+    elif isinstance(model, tf.Graph):
         model = FrozenGraph(model.as_graph_def())
     elif type(model).__name__ == "GraphDef":
         model = FrozenGraph(model)
@@ -127,7 +130,7 @@ def concrete_program(traced: Any, variables: Dict[str, Any], function: Optional[
 
 def variables_of(model: Any) -> Dict[str, Any]:
     """Variables of a model that need not be traced yet, by name."""
-    if isinstance(model, (FrozenGraph, tf.Graph)) or type(model).__name__ == "GraphDef":
+    if in_session(model) or isinstance(model, (FrozenGraph, tf.Graph)) or type(model).__name__ == "GraphDef":
         return {}
     if is_concrete(model):
         return named_variables(model, model)

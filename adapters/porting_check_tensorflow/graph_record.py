@@ -18,7 +18,7 @@ from porting_check_tensorflow.graph_program import Program
 from porting_check_tensorflow.graph_run import Held, Watcher
 from porting_check_tensorflow.operator_records import CHANGED
 from porting_check_tensorflow.operators import BOOKKEEPING, PASS_THROUGH, describe_operator
-from porting_check_tensorflow.trees import array_of, is_numeric
+from porting_check_tensorflow.trees import array_of, is_numeric, sizes_of
 
 QUIET = ("VarHandleOp", "VarIsInitializedOp", "Assert", "Placeholder")
 """Stateful operators that compute nothing of the model."""
@@ -163,7 +163,7 @@ class GraphRecorder(Watcher):
         parameter = held.key.startswith(parameter_key(""))
         fixed = not self._tracked(held)
         return Operand(
-            tuple(tensor.shape), _numpy_name(tensor.dtype), lambda: array_of(tensor), fixed, parameter
+            sizes_of(tensor), _numpy_name(tensor.dtype), lambda: array_of(tensor), fixed, parameter
         )
 
     # Records.
@@ -247,7 +247,7 @@ def _described(
 def _result(tensor: Any) -> Operand:
     if not is_numeric(tensor):
         return _foreign(tensor)
-    return Operand(tuple(tensor.shape), _numpy_name(tensor.dtype), lambda: array_of(tensor))
+    return Operand(sizes_of(tensor), _numpy_name(tensor.dtype), lambda: array_of(tensor))
 
 
 def _foreign(tensor: Any) -> Operand:

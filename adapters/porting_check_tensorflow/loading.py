@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import os
 import zipfile
 from typing import Any, Iterator
 
-from porting_check.neutral.errors import ModelError
+from porting_check.neutral.errors import ModelError, PortingError
 
 OWN = "build the model in a Python file and give file.py:function"
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -24,15 +26,43 @@ def load_keras(path: str) -> Any:
     _check_kind(path)
     with _quiet():
         try:
-            import keras
-
-            return keras.models.load_model(path, compile=False, safe_mode=True)
+            load = _loader()
+            if "safe_mode" in inspect.signature(load).parameters:
+                return load(path, compile=False, safe_mode=True)
+            _refuse_code(path)
+            return load(path, compile=False)
+        except PortingError:
+            raise
         except (
             Exception
         ) as error:  # Keras raises anything, from KeyError to UnicodeDecodeError, on a damaged file
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             hint = _hint(str(error))
             raise ModelError(f"Keras cannot load {path!r}: {type(error).__name__}: {first}{hint}") from error
+
+
+def _loader() -> Any:
+    """``load_model`` of Keras; TensorFlow before 2.6 has Keras inside, and another one beside it is not its own."""
+    try:
+        found: Any = importlib.import_module("keras").models.load_model
+        if "safe_mode" in inspect.signature(found).parameters:
+            return found
+    except ImportError:
+        pass
+    return importlib.import_module("tensorflow").keras.models.load_model
+
+
+def _refuse_code(path: str) -> None:
+    """Before Keras 2.13 nothing in it refuses Python code in a file.
+
+    Raises:
+        ModelError: the file holds a Lambda layer.
+    """
+    h5py = importlib.import_module("h5py")
+    with h5py.File(path, "r") as file:
+        config = file.attrs.get("model_config", "")
+    if '"Lambda"' in (config.decode("utf-8") if isinstance(config, bytes) else str(config)):
+        raise ModelError(f"{path!r} holds Python code (a Lambda layer), which is not run: {OWN}")
 
 
 def _check_kind(path: str) -> None:

@@ -18,7 +18,7 @@ from porting_check_tensorflow.operators import (
     plain_attributes,
 )
 from porting_check_tensorflow.sketch import Link, Sketch
-from porting_check_tensorflow.trees import array_of, is_numeric, is_tensor
+from porting_check_tensorflow.trees import array_of, is_numeric, is_tensor, sizes_of
 from porting_check_tensorflow.values import Values
 from porting_check_tensorflow.weights import join
 
@@ -91,7 +91,7 @@ class OperatorRecorder:
         parameter = variable is not None or (key or "").startswith("parameter:")
         fixed = variable is None and (key is None or key.startswith("constant:"))
         dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
-        return Operand(tuple(tensor.shape), np.dtype(dtype).name, lambda: array_of(tensor), fixed, parameter)
+        return Operand(sizes_of(tensor), np.dtype(dtype).name, lambda: array_of(tensor), fixed, parameter)
 
     def _record_operator(
         self, op_type: str, inputs: Sequence[Any], attributes: Dict[str, Any], outputs: Sequence[Any]

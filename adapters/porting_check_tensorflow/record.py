@@ -25,7 +25,15 @@ from porting_check_tensorflow.emit import Emitter
 from porting_check_tensorflow.flavours import layer_classes
 from porting_check_tensorflow.operator_records import OperatorRecorder
 from porting_check_tensorflow.sketch import LayerCall, Link, NotDescribedError, Sketch
-from porting_check_tensorflow.trees import flatten, is_eager, is_numeric, is_tensor, replace, tensors
+from porting_check_tensorflow.trees import (
+    flatten,
+    inside_function,
+    is_eager,
+    is_numeric,
+    is_tensor,
+    replace,
+    tensors,
+)
 from porting_check_tensorflow.values import Values
 from porting_check_tensorflow.weights import (
     distinct,
@@ -141,7 +149,7 @@ class Recorder:
 
         This thread, eager, not inside a described layer, no symbolic tensors.
         """
-        if self._muted or threading.get_ident() != self._thread or tf.inside_function():
+        if self._muted or threading.get_ident() != self._thread or inside_function():
             return False
         return _live(structures)
 

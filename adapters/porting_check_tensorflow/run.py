@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.errors import RunError, UnsupportedNode
 from porting_check.neutral.node import EXTENSION, Node
@@ -30,6 +30,7 @@ from porting_check_tensorflow import (
     run_resampling,
     run_signal,
 )
+from porting_check_tensorflow.graph_state import eagerly
 from porting_check_tensorflow.run_call import (
     BITS,
     PACKED,
@@ -125,7 +126,7 @@ def run(
     """
     handler = _handler(node)
     _refuse_narrow(node, inputs)
-    with tf.device("/CPU:0"):
+    with eagerly(), tf.device("/CPU:0"):
         tensors = [None if array is None else _tensor(array, float64) for array in inputs]
         dtypes = ["" if array is None else array.dtype.name for array in inputs]
         results = _execute(handler, node, tensors, dtypes, float64)

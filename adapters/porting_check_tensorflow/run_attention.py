@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Dict, Optional, Tuple
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.dtypes import ONNX_DTYPES
 from porting_check_tensorflow.run_call import (

@@ -6,7 +6,7 @@ import importlib
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.dtypes import ONNX_DTYPES
 from porting_check.neutral.errors import InputError, UnsupportedNode

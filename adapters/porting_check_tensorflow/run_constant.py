@@ -6,7 +6,7 @@ import math
 from typing import Any, Dict
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.geometry import product
 from porting_check_tensorflow.run_call import Call, Handler, Result, sizes, tf_dtype, to_tensor

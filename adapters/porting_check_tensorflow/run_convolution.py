@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.geometry import Transposed, Windows, product, transposed_of, windows_of
 from porting_check.neutral.padding import Padding, convolution_output_sizes

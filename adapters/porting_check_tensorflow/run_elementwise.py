@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Callable, Dict
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check_tensorflow.run_call import REDUCED, Call, Handler, Result, like
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List, NamedTuple, Tuple
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 
 class Format(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check_tensorflow.run_call import REDUCED, Call, Handler, Result, like, rank, sizes
 from porting_check_tensorflow.run_convolution import channels_first, channels_last

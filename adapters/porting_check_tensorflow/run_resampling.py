@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.geometry import Axis, resize_axes
 from porting_check_tensorflow.run_call import Call, Handler, Result, like, rank, sizes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Dict, Sequence
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check_tensorflow.run_call import Call, Handler, Result, rank, sizes, tf_dtype
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Optional, Tuple
 
-import tensorflow as tf
+import tensorflow.compat.v2 as tf  # in TensorFlow 1 too, where names mean otherwise
 
 from porting_check.neutral.errors import UnsupportedNode
 from porting_check.neutral.geometry import Axis

@@ -11,6 +11,7 @@ from porting_check.neutral.adapter import InputSpec
 from porting_check_tensorflow.calling import leaves, structure
 from porting_check_tensorflow.flavours import major
 from porting_check_tensorflow.sketch import ACTIVATIONS
+from porting_check_tensorflow.trees import sizes_of
 from porting_check_tensorflow.weights import layers_by_path
 
 REORDERING = ("Permute", "Reshape", "Flatten", "RepeatVector", "Dense", "EinsumDense", "Transpose")
@@ -40,7 +41,7 @@ def _guessed(model: Any) -> Tuple[InputSpec, ...]:
 
 
 def _spec(model: Any, name: str, tensor: Any) -> InputSpec:
-    shape = tuple(None if size is None else int(size) for size in tensor.shape)
+    shape = sizes_of(tensor)
     if not any(getattr(layer, "stateful", False) for layer in layers_by_path(model).values()):
         shape = (None,) + shape[1:]  # a Sequential that was built by a call keeps that call's batch
     dtype = str(getattr(tensor.dtype, "name", tensor.dtype))

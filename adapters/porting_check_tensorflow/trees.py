@@ -78,6 +78,23 @@ def arguments(inputs: Mapping[str, Any]) -> Tuple[List[Any], Dict[str, Any]]:
     return [inputs[name] for name in positional], {n: v for n, v in inputs.items() if not n.isdigit()}
 
 
+def inside_function() -> bool:
+    """Whether Python code is being traced into a graph; TensorFlow 1 has no public way to ask."""
+    ask = getattr(tf, "inside_function", None)
+    return bool(ask() if ask is not None else not tf.executing_eagerly())
+
+
+def sizes_of(tensor: Any) -> Tuple[Any, ...]:
+    """The shape of a tensor, symbolic or not; in TensorFlow 1 the sizes are objects.
+
+    Example:
+        >>> sizes_of(tf.TensorSpec([None, 3]))
+        (None, 3)
+    """
+    known = [getattr(size, "value", size) for size in tensor.shape]
+    return tuple(None if size is None else int(size) for size in known)
+
+
 def array_of(tensor: Any) -> np.ndarray:
     """The value of an eager tensor or variable as numpy, without a copy where the memory is TensorFlow's own.
 

@@ -26,6 +26,8 @@ def is_attention(module: nn.Module) -> bool:
 
 def has_fast_path(module: nn.Module) -> bool:
     """Whether this is a transformer layer that runs as one fused kernel when nobody looks."""
+    if not hasattr(torch, "_transformer_encoder_layer_fwd"):  # torch before 1.12
+        return False
     mha = getattr(torch.backends, "mha", None)
     enabled = mha is None or mha.get_fastpath_enabled()
     return bool(enabled and not module.training and type(module) is nn.TransformerEncoderLayer)

@@ -71,6 +71,7 @@ PLACES = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,), "NonZero": (0,), "Unique
 
 NO_KERNEL = (
     "has no attribute",  # an older torch
+    "unexpected keyword argument",  # an older torch too: gelu(approximate=) before 1.12
     "not implemented for",
     "not supported on",
     "does not support",

@@ -177,7 +177,8 @@ def _identify(func: Any) -> Tuple[str, str]:
         return "Tensor", f"{attribute}.{name}"
     if hasattr(func, "__objclass__"):
         return "Tensor", name
-    return _label(func, owner), _short(name)
+    label = _label(func, owner)
+    return label, "pad" if (label, name) == ("F", "_pad") else _short(name)  # so called before 1.12
 
 
 def _label(func: Any, owner: Any) -> str:
@@ -187,7 +188,11 @@ def _label(func: Any, owner: Any) -> str:
         or type(owner).__name__ == "_VariableFunctions"
     ):
         return "torch"
+    if owner is None and str(getattr(func, "__qualname__", "")).startswith("_VariableFunctions"):
+        return "torch"  # before 1.11 these have no owner
     module = str(getattr(owner, "__name__", None) or getattr(func, "__module__", None) or "")
+    if module.startswith("torch._ops."):  # operators before 1.12, which hold no schema
+        return module[len("torch._ops.") :]
     known = {
         "torch": "torch",
         "torch.functional": "torch",
