@@ -27,7 +27,7 @@ RANK = {
     "recording": 7,
     "transfer": 7,
     "judging": 7,
-    "packing": 7,
+    "packing": 5,
     "shadow": 7,
     "gradients": 7,
     "gradient_parts": 7,
