@@ -31,7 +31,8 @@ class Task:
             request names and only this side writes to it; ``made`` receives what the inside writes.
         out: name, below ``made``, of the recording or file that the inside writes.
         request: what is asked, see :func:`porting_check.recorder.__main__.record_to`. A future: the inside imports its
-            framework and opens its model while the request is still being made. Paths in it are absolute paths of the host, below ``given`` (``announce``: below ``made``).
+            framework and opens its model while the request is still being made. Paths in it are absolute paths of the
+            host, below ``given`` (``announce``: below ``made``).
         cancelled: set by the caller to end the run early.
     """
 

@@ -86,7 +86,8 @@ def parse(text: str) -> EnvironmentSpec:
     kind, colon, rest = text.partition(":")
     if kind not in ("python", "venv", "docker") or not colon or not rest.strip():
         raise EnvironmentSpecError(f"the environment {text!r} cannot be understood; {FORMS}")
-    pieces, options = _pieces(rest), {}
+    pieces = _pieces(rest)
+    options: dict[str, str] = {}
     for piece in list(pieces):
         if option := re.match(r"^([a-z]+(?:\.\w+)?)\s*=(?!=)\s*(.*)$", piece):
             pieces.remove(piece)
