@@ -16,6 +16,7 @@ import typer
 
 from porting_check.cli_arguments import (
     assignment,
+    chosen_environments,
     command_line,
     default_recording,
     layouts,
@@ -28,6 +29,8 @@ from porting_check.cli_options import (
     EPILOG,
     Atol,
     Candidate,
+    CandidateEnv,
+    Environment,
     Gradients,
     Inputs,
     Json,
@@ -37,8 +40,10 @@ from porting_check.cli_options import (
     Model,
     Out,
     OwnLayout,
+    PrintCommands,
     Quiet,
     Reference,
+    ReferenceEnv,
     Rtol,
     Seed,
     Shadow,
@@ -114,6 +119,8 @@ def compare(
     reference: Reference,
     candidate: Candidate,
     inputs: Inputs = None,
+    reference_env: ReferenceEnv = None,
+    candidate_env: CandidateEnv = None,
     seed: Seed = 0,
     layout: Layout = None,
     mapping: Map = None,
@@ -124,6 +131,7 @@ def compare(
     atol: Atol = None,
     out: Out = None,
     junit: Junit = None,
+    print_commands: PrintCommands = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -133,6 +141,7 @@ def compare(
     Example: porting-check compare keras_model.py:build torch_port.py:build --inputs cat.npy --out report
     """
     tolerance(rtol, atol)
+    environments = chosen_environments(reference, candidate, reference_env, candidate_env)
     options: dict[str, Any] = {
         "layouts": layouts(layout or ()) or None,
         "mapping": dict(assignment(item, "--map", "REFNAME=CANDNAME") for item in mapping or ()) or None,
@@ -142,8 +151,14 @@ def compare(
         "transfer": transfer,
         **({"gradients": True} if gradients else {}),
         **({} if shadow else {"shadow": False}),
+        **({"environments": environments} if environments else {}),
     }
     files = named_files(inputs or ())
+    if print_commands:
+        from porting_check.by_hand import comparison
+
+        emit(comparison(reference, candidate, files, options))
+        return 0
     prepare(out, junit)
     with progress_bar(not quiet) as progress, results_only():
         report = context.obj.compare(reference, candidate, files, **options, progress=progress)
@@ -167,8 +182,10 @@ def record(
         ),
     ] = None,
     inputs: Inputs = None,
+    environment: Environment = None,
     layout: OwnLayout = None,
     seed: Seed = 0,
+    print_commands: PrintCommands = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -181,7 +198,14 @@ def record(
     """
     path = output or Path(default_recording(model))
     options: dict[str, Any] = {"layouts": own_layouts(layout)} if layout else {}
+    if environment:
+        options["environment"] = environment
     files = named_files(inputs or ())
+    if print_commands:
+        from porting_check.by_hand import recording
+
+        emit(recording(model, files, path, {"seed": seed, **options}))
+        return 0
     with progress_bar(not quiet) as progress, results_only():
         trace = context.obj.record(model, files, path=str(path), seed=seed, progress=progress, **options)
     if as_json:

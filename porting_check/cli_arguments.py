@@ -82,6 +82,28 @@ def named_files(items: Sequence[str]) -> dict[str, str] | None:
     return found or None
 
 
+def chosen_environments(
+    reference: str, candidate: str, reference_env: str | None, candidate_env: str | None
+) -> dict[str, str]:
+    """Where each side runs: as the options say, else as ``[compare]`` of porting-check.toml says; nothing for recordings.
+
+    Raises:
+        ConfigurationError: a ``porting-check.toml`` that cannot be understood.
+    """
+    from porting_check.configuration import configuration
+    from porting_check.recorder.sources import is_trace
+
+    known = configuration().compare
+    asked = {"reference": reference_env, "candidate": candidate_env}
+    models = {"reference": reference, "candidate": candidate}
+    found = {}
+    for side, given in asked.items():
+        default = "" if is_trace(models[side]) else known.get(f"{side}-env", "")
+        if given or default:
+            found[side] = given or default
+    return found
+
+
 def tolerance(rtol: float | None, atol: float | None) -> None:
     """Refuse a lone, negative or infinite tolerance."""
     if (rtol is None) != (atol is None):
@@ -121,6 +143,8 @@ def command_line(
     for flag, items in (("--inputs", inputs), ("--layout", layout), ("--map", mapping)):
         for item in items:
             words += [flag, item]
+    for side, environment in options.get("environments", {}).items():
+        words += [f"--{side}-env", environment]
     words += ["--transfer"] if options["transfer"] else []
     words += ["--gradients"] if options.get("gradients") else []
     words += [] if options.get("shadow", True) else ["--no-shadow"]

@@ -77,6 +77,32 @@ Shadow = Annotated[
         help="Also run both whole models in float64, as a second opinion (on by default).",
     ),
 ]
+_ENVIRONMENT = (
+    "venv:REQUIREMENT,…,python==3.9 (made and cached), docker:IMAGE, python:PATH, or a name from porting-check.toml; "
+    "options follow after commas: memory=8g, timeout=10m."
+)
+Environment = Annotated[
+    str | None,
+    typer.Option(
+        "--env", metavar="ENV", help="Where the model runs; this Python when left out. " + _ENVIRONMENT
+    ),
+]
+ReferenceEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--reference-env",
+        metavar="ENV",
+        help="Where the reference runs; this Python when left out. " + _ENVIRONMENT,
+    ),
+]
+CandidateEnv = Annotated[
+    str | None,
+    typer.Option("--candidate-env", metavar="ENV", help="Where the candidate runs, in the same forms."),
+]
+PrintCommands = Annotated[
+    bool,
+    typer.Option("--print-commands", help="Run nothing; print what would be run, to be done by hand."),
+]
 Rtol = Annotated[
     float | None, typer.Option("--rtol", help="Relative tolerance that overrides the verdict; with --atol.")
 ]

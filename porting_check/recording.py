@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from porting_check.environments.local import record_in_subprocess
+from porting_check.configuration import environment as known_environment
+from porting_check.environments.runners import record_side, runner_for
+from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.adapter import Adapter
+from porting_check.neutral.errors import InputError
 from porting_check.neutral.trace import MemorySink, Trace
 from porting_check.neutral.tracefile import TraceWriter
 from porting_check.neutral.tracefile import load_trace as _load
+from porting_check.recorder.__main__ import surroundings
 from porting_check.recorder.inputs import fitting, load_inputs, named, probe, suited
 from porting_check.recorder.registry import adapter_for
 from porting_check.recorder.session import record_model
-from porting_check.recorder.sources import is_trace
+from porting_check.recorder.sources import framework_of, is_trace
 
 Progress = Callable[[str, int, int], None]
 Layouts = Mapping[str, str]
@@ -53,6 +57,7 @@ def record(
     seed: int = 0,
     layouts: Layouts | str | None = None,
     float64: bool = False,
+    environment: EnvironmentSpec | str = "",
     progress: Progress = quiet,
 ) -> Trace:
     """Run a model once and keep what every layer and operator read and made.
@@ -67,6 +72,8 @@ def record(
         layouts: layout of each input by name, or one for all (``"NHWC"``), where it is not known.
         float64: also run the whole model once in float64 and keep its outputs (``float64:<output path>``), where the
             framework can; ``trace.checks.float64`` says what the reader must know of that run.
+        environment: where a string model runs: ``"docker:IMAGE"``, ``"venv:torch==1.10.0,python==3.9"``; see
+            :mod:`porting_check.environments.specification`.
         progress: called as ``progress(stage, done, total)``.
 
     Raises:
@@ -76,7 +83,13 @@ def record(
         >>> trace = record(keras_model, image, path="tf.trace")      # doctest: +SKIP
     """
     if isinstance(model, (str, Path)):
-        return _record_named(str(model), inputs, path, seed, layouts, float64, progress)
+        request = {"seed": seed, "layouts": layouts, "float64": float64}
+        return _record_named(str(model), inputs, path, environment, request, progress)
+    if environment:
+        raise InputError(
+            f"an environment was given for a live {type(model).__name__}, which cannot be taken there: give a model file or "
+            "file.py:function"
+        )
     adapter = adapter_for(model)
     specs = adapter.inputs(model)
     made = probe(specs, seed) if inputs is None else named(from_files(inputs), specs)
@@ -106,8 +119,8 @@ def record_live(
         checks = record_model(
             adapter, model, inputs, sink, layouts=layouts, check=check, float64=float64, progress=progress
         )
-        return sink.trace(name, adapter.environment(), checks)
-    with TraceWriter(str(path), name, adapter.environment()) as writer:
+        return sink.trace(name, surroundings(adapter), checks)
+    with TraceWriter(str(path), name, surroundings(adapter)) as writer:
         checks = record_model(
             adapter, model, inputs, writer, layouts=layouts, check=check, float64=float64, progress=progress
         )
@@ -151,18 +164,19 @@ def _record_named(
     spec: str,
     inputs: Any,
     path: str | Path | None,
-    seed: int,
-    layouts: Layouts | str | None,
-    float64: bool,
+    environment: EnvironmentSpec | str,
+    options: Mapping[str, Any],
     progress: Progress,
 ) -> Trace:
     if is_trace(spec):
         return _load(spec)
+    framework_of(spec)
+    where = runner_for(known_environment(environment))
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-        request = request_for(inputs, seed, layouts, folder, float64=float64)
+        request = request_for(inputs, options["seed"], options["layouts"], folder, float64=options["float64"])
         if path is not None:
-            return record_in_subprocess(spec, Path(path), request, progress)
-        return in_memory(record_in_subprocess(spec, Path(folder) / "side.trace", request, progress))
+            return record_side(where, spec, Path(path), request, progress)
+        return in_memory(record_side(where, spec, Path(folder) / "side.trace", request, progress))
 
 
 def in_memory(trace: Trace) -> Trace:

@@ -1,29 +1,241 @@
-"""Recording a side in a subprocess of this interpreter: two frameworks never share a process."""
+"""A side in a subprocess: of this interpreter, or of another one that has the framework. Two frameworks never share a process."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
+import shlex
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import porting_check.neutral.errors as errors
-from porting_check.neutral.errors import PortingError, RunError
+from porting_check.environments.interpreters import Interpreter, clean_environment
+from porting_check.environments.interpreters import named as interpreter_named
+from porting_check.environments.process import follow, how, reason
+from porting_check.environments.runner import Progress, Task, again, raise_again
+from porting_check.environments.specification import EnvironmentSpec
+from porting_check.neutral.errors import RunError
 from porting_check.neutral.tensorfile import read_header, read_tensor, write_tensors
 from porting_check.neutral.trace import Trace
 from porting_check.neutral.tracefile import load_trace
 from porting_check.recorder.sources import framework_of
 
-Progress = Callable[[str, int, int], None]
-TAIL = 12
-"""Lines of the inner process's output that are kept for an error message."""
+__all__ = [
+    "ArchiveRunner",
+    "LocalRunner",
+    "again",
+    "ended",
+    "gradients_in_subprocess",
+    "record_in_subprocess",
+]
+
+ARCHIVE = "porting-check-recorder.pyz"
+
+LAUNCH = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+"""``-m`` would put the working folder before the archive: a folder ``porting_check`` in it must not be taken for ours."""
+
+
+class ArchiveRunner:
+    """Runs tasks with an interpreter that need not have porting-check: the recorder comes in one file, in a clean environment.
+
+    Args:
+        spec: limits and variables.
+    """
+
+    def __init__(self, spec: EnvironmentSpec) -> None:
+        self.spec, self.title = spec, spec.title
+        self._archive = b""
+
+    def interpreter(self) -> Interpreter:
+        """The one to run; after :meth:`prepare`."""
+        raise NotImplementedError
+
+    def build(self) -> None:
+        """Build the recorder, once."""
+        from porting_check.packing import build_recorder
+
+        if not self._archive:
+            with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
+                self._archive = build_recorder(Path(folder) / ARCHIVE).path.read_bytes()
+
+    def run(self, task: Task, progress: Progress) -> None:
+        """Run one task to its end.
+
+        Raises:
+            PortingError: what the inside raised, as its own type.
+            RunError: it was ended by a limit or a signal, or left no result.
+        """
+        framework_of(task.model)
+        task.prepare()
+        self.build()
+        archive = task.folder / ARCHIVE
+        archive.write_bytes(self._archive)
+        python = self.interpreter().path
+        variables = clean_environment(python, task.folder, self.spec.variables, str(archive.absolute()))
+        command = [python, "-c", LAUNCH, str(archive.absolute()), task.module, *inside_arguments(task)]
+        run_command(command, task, progress, self.spec, variables, lambda request: _named(task, request))
+
+    def commands(self, task: Task) -> list[str]:
+        """The lines of shell that do by hand what :meth:`run` does; the environment is clean but for these variables."""
+        return self.lines(task, self.interpreter().path)
+
+    def lines(self, task: Task, python: str) -> list[str]:
+        """Build the recorder, and run it with an interpreter."""
+        variables = {"PATH": f"{os.path.dirname(python)}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        variables |= {"HOME": '"$(mktemp -d)"', "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        words = [f"{key}={value}" for key, value in variables.items()]
+        words += [f"PYTHONPATH={ARCHIVE}", "TF_CPP_MIN_LOG_LEVEL=3"]
+        words += [f"{key}={shlex.quote(value)}" for key, value in self.spec.variables.items()]
+        command = shlex.join([python, "-m", task.module, *by_hand(task)])
+        return [f"porting-check recorder build --out {ARCHIVE}", " ".join(["env -i", *words, command])]
+
+
+class LocalRunner(ArchiveRunner):
+    """Runs tasks in a subprocess of this interpreter, or of another one (``python:PATH``).
+
+    For this interpreter the host's environment variables hold and the installed package is used; another one gets the recorder
+    in one file and a clean environment.
+
+    Example:
+        >>> LocalRunner().title
+        'this interpreter'
+    """
+
+    def __init__(self, spec: EnvironmentSpec | None = None) -> None:
+        super().__init__(spec or EnvironmentSpec())
+        self._found: Interpreter | None = None
+
+    def prepare(self, progress: Progress) -> None:
+        """Look at the interpreter.
+
+        Raises:
+            EnvironmentSpecError: not a Python interpreter, or one that is too old.
+            RunError: it lacks numpy.
+        """
+        if self.spec.kind == "python":
+            found = self.interpreter()
+            if not found.numpy:
+                raise RunError(
+                    f"{self.title}: {found.path} (Python {found.version}) lacks numpy, or cannot import it; the framework of "
+                    f"the model and numpy must be installed there: {found.path} -m pip install numpy"
+                )
+
+    def interpreter(self) -> Interpreter:
+        """The other interpreter."""
+        if self._found is None:
+            self._found = interpreter_named(self.spec.python or sys.executable, self.title)
+        return self._found
+
+    def origin(self) -> Mapping[str, str]:
+        """Which Python it is; nothing for this one."""
+        return {} if self.spec.kind == "local" else {"python": self.interpreter().version}
+
+    def run(self, task: Task, progress: Progress) -> None:
+        """Run one task to its end."""
+        if self.spec.kind != "local":
+            super().run(task, progress)
+            return
+        framework_of(task.model)
+        task.prepare()
+        command = [sys.executable, "-m", task.module, task.model, *inside_arguments(task)[1:]]
+        ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": "1"}
+        run_command(command, task, progress, self.spec, {**ours, **os.environ, **self.spec.variables})
+
+    def commands(self, task: Task) -> list[str]:
+        """The lines of shell that do by hand what :meth:`run` does."""
+        if self.spec.kind != "local":
+            return super().commands(task)
+        variables = [f"{key}={shlex.quote(value)}" for key, value in self.spec.variables.items()]
+        return [" ".join([*variables, shlex.join([sys.executable, "-m", task.module, *by_hand(task)])])]
+
+
+def run_command(
+    command: list[str],
+    task: Task,
+    progress: Progress,
+    spec: EnvironmentSpec,
+    variables: Mapping[str, str],
+    asked: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> None:
+    """Run what a task is, within the limits; its error is raised again, or the reason of its end.
+
+    Raises:
+        PortingError: what the inside raised, as its own type.
+        RunError: it was ended by a limit or a signal, or left no result.
+    """
+    request = task.request
+    command = [*command, "--request", "-" if isinstance(request, Future) else json.dumps(asked(request))]
+    ended = follow(
+        command,
+        environment=variables,
+        cwd=None,
+        task=task,
+        progress=progress,
+        memory=spec.memory,
+        timeout=spec.timeout,
+        asked=asked,
+    )
+    doing = f"{_doing(task)} {task.model!r}"
+    if ended.why or ended.status != 0:
+        if not ended.why:
+            raise_again(task)
+        raise RunError(reason(ended, spec.title, doing, timeout=spec.timeout, memory=spec.memory))
+    if not task.result.exists():
+        raise RunError(
+            f"{doing} in {spec.title} ended with status 0 and left no result; does the model end the process?"
+        )
+
+
+def _doing(task: Task) -> str:
+    return "differentiating" if task.module.endswith(".gradients") else "recording"
+
+
+def _named(task: Task, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The recording bears the name that the user gave, not the absolute path."""
+    return {"name": task.model, **request}
+
+
+def inside_arguments(task: Task) -> list[str]:
+    """Arguments of the recorder's module, all but the request; paths are absolute."""
+    out, failure = task.result.absolute(), task.failure.absolute()
+    return [absolute_model(task.model), "--out", str(out), "--error", str(failure)]
+
+
+def absolute_model(model: str) -> str:
+    """A model's name that holds in every working folder.
+
+    Example:
+        >>> absolute_model("package.module:build")
+        'package.module:build'
+    """
+    if os.path.exists(model):
+        return os.path.abspath(model)
+    head, colon, name = model.rpartition(":")
+    return f"{os.path.abspath(head)}:{name}" if colon and os.path.isfile(head) else model
+
+
+def by_hand(task: Task) -> list[str]:
+    """Arguments that one would type: the name as the user wrote it, and the result in the working folder."""
+    request = task.request
+    if isinstance(request, Future):
+        done = request.done() and not request.cancelled() and request.exception() is None
+        text = json.dumps(dict(request.result())) if done else "-"
+    else:
+        text = json.dumps(dict(request))
+    return [task.model, "--out", task.out, "--request", text]
+
+
+def ended(status: int) -> str:
+    """How a process ended, in words."""
+    return f"it {how(status)}"
 
 
 def record_in_subprocess(
@@ -41,7 +253,7 @@ def record_in_subprocess(
         PortingError: whatever the inner side raised, as it was.
         RunError: the process died; with its last words.
     """
-    _call("porting_check.recorder", spec, out, request, progress, "recording")
+    _call("porting_check.recorder", spec, out, request, progress)
     return load_trace(str(out))
 
 
@@ -73,83 +285,13 @@ def gradients_in_subprocess(
         if arrays is not None:
             request[name] = str(out.with_name(f"{out.stem}-{name}.safetensors"))
             write_tensors(request[name], {key: np.asarray(array) for key, array in arrays.items()})
-    _call(
-        "porting_check.recorder.gradients",
-        spec,
-        out,
-        request,
-        lambda stage, done, total: None,
-        "differentiating",
-    )
+    _call("porting_check.recorder.gradients", spec, out, request, lambda stage, done, total: None)
     header = read_header(str(out))
     return {name: np.array(read_tensor(str(out), name, header)) for name in header["tensors"]}
 
 
-def _call(
-    module: str, spec: str, out: Path, request: Mapping[str, Any], progress: Progress, doing: str
-) -> None:
-    """Run one of the recorder's modules on a model; its errors are raised again as they were."""
-    framework_of(spec)
+def _call(module: str, spec: str, out: Path, request: Mapping[str, Any], progress: Progress) -> None:
+    """Run one of the recorder's modules here; joined to a folder, an absolute path stays what it is."""
     with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-        failure = os.path.join(folder, "error.json")
-        command = [sys.executable, "-m", module, spec, "--out", str(out), "--error", failure]
-        command += ["--request", json.dumps(request)]
-        status, tail = _run(command, progress)
-        if status == 0:
-            return
-        if os.path.isfile(failure):
-            with open(failure, encoding="utf-8") as file:
-                raise again(json.load(file))
-    raise RunError(f"{doing} {spec!r} failed: {ended(status)}. Its last words:\n" + "\n".join(tail))
-
-
-def _run(command: list[str], progress: Progress) -> tuple[int, deque[str]]:
-    """Run and follow the process; its lines are progress reports or the user's own output."""
-    tail: deque[str] = deque(maxlen=TAIL)
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
-    process = subprocess.Popen(  # noqa: S603 our own interpreter
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        env=environment,
-    )
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            report = _progress_report(line)
-            if report:
-                progress(*report)
-            else:
-                tail.append(line.rstrip())
-        return process.wait(), tail
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        process.stderr.close()
-
-
-def _progress_report(line: str) -> tuple[str, int, int] | None:
-    if not line.startswith('{"stage"'):
-        return None
-    try:
-        data = json.loads(line)
-        return str(data["stage"]), int(data["done"]), int(data["total"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def again(failure: Mapping[str, str]) -> PortingError:
-    """The inner side's error, as its own type."""
-    kind = getattr(errors, failure["type"], RunError)
-    made: PortingError = kind(failure["message"])
-    return made
-
-
-def ended(status: int) -> str:
-    """How a process ended, in words."""
-    if status == -9:
-        return "it was killed (often: out of memory)"
-    return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
+        task = Task(model=spec, folder=Path(folder), out=str(out.absolute()), request=request, module=module)
+        LocalRunner().run(task, progress)

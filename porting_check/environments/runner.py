@@ -16,8 +16,8 @@ from porting_check.neutral.errors import PortingError, RunError
 
 Progress = Callable[[str, int, int], None]
 
-FILES = ("inputs", "weights", "cotangents")
-"""Keys of a request that name files: a path, or paths by name. ``announce`` names a file that is written."""
+FILES = ("inputs", "weights", "cotangents", "like")
+"""Keys of a request that name files: a path, or paths by name (``like`` only as a path; by name it holds layouts). ``announce`` names a file that is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,11 @@ class Task:
         return self.made / self.out
 
     @property
+    def archive(self) -> Path:
+        """The recorder in one file, where the inside needs it; runners write it when it is not there."""
+        return self.folder / "recorder.pyz"
+
+    @property
     def failure(self) -> Path:
         """Where the inside leaves the error that it ends with."""
         return self.made / "error.json"
@@ -89,7 +94,10 @@ class Runner(Protocol):
         """Run one task to its end; ``task.result`` exists then."""
 
     def commands(self, task: Task) -> list[str]:
-        """The lines of shell that do by hand what :meth:`run` does."""
+        """The lines of shell that do by hand what :meth:`run` does, with ``task.archive`` and the request's files in place.
+
+        Nothing is run, prepared or written; a virtual environment is made by the first of the lines.
+        """
 
 
 def relocated(request: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def relocated(request: Mapping[str, Any], move: Callable[[str], str]) -> dict[st
         value = made.get(key)
         if isinstance(value, str) and value:
             made[key] = move(value)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and key != "like":
             made[key] = {name: move(str(path)) for name, path in value.items()}
     return made
 

@@ -108,6 +108,9 @@ class Record:
 class Environment:
     """Where a run took place: framework, versions, machine and the modes that change numbers.
 
+    ``machine`` holds the processor, its instruction sets and the settings that libraries read; ``origin`` what pins the
+    surroundings, so that they can be had again: an image and its digest, or the digest of a lock.
+
     Example:
         >>> Environment("torch", {"torch": "2.13.0"}, modes={"float32_matmul_precision": "highest"}).device
         'cpu'
@@ -120,6 +123,8 @@ class Environment:
     python: str = ""
     platform: str = ""
     modes: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> Dict[str, Any]:
         """Plain data for a JSON line."""
@@ -131,6 +136,8 @@ class Environment:
             "python": self.python,
             "platform": self.platform,
             "modes": dict(self.modes),
+            "machine": dict(self.machine),
+            "origin": dict(self.origin),
         }
 
     @classmethod
@@ -187,7 +194,8 @@ class Trace:
 
     ``inputs`` and ``outputs`` are ports of the whole model: ``name`` is the input's name or the output's path
     (``0``, ``logits``, ``boxes/1``), ``value`` the key of the tensor. ``values`` maps every key to its array; a recording
-    on disk reads them lazily.
+    on disk reads them lazily. ``kept`` is the statement of a pruned recording (:mod:`porting_check.keeping`): what was
+    dropped, with a note of each; ``None`` when everything is there.
     """
 
     model: str
@@ -197,6 +205,7 @@ class Trace:
     records: Tuple[Record, ...]
     values: Mapping[str, np.ndarray]
     checks: Checks = Checks()
+    kept: Optional[Mapping[str, Any]] = None
 
     def parameters(self) -> Dict[str, np.ndarray]:
         """Every parameter that a record used, by its native name, in native layout."""

@@ -1,7 +1,7 @@
 """Traces on disk: a folder of safetensors shards and one JSON-lines index, written as a stream.
 
 ``index.jsonl`` begins with a head (schema, model, environment), has one line per value and per record, and ends with a
-tail that counts them and carries the digests of the shards. A folder without the tail was cut short. While it is being
+tail that counts them and carries the digests of the shards and of all lines before it. A folder without the tail was cut short. While it is being
 written the folder is called ``NAME.partial``; only a whole recording gets its name.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import errno
+import hashlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Set
 import numpy as np
 
 from porting_check.neutral.errors import RecordingError, TraceError
-from porting_check.neutral.tensorfile import read_header, read_tensor, write_tensors
+from porting_check.neutral.tensorfile import CODES, read_header, read_tensor, write_tensors
 from porting_check.neutral.trace import Checks, Environment, Port, Record, Sink, Trace
 
 SCHEMA = 1
@@ -30,6 +31,8 @@ SHARD_BYTES = 64 * 2**20
 
 LINE_LIMIT = 64 * 2**20
 """Longest line of an index that is read; constants are small, so a longer one is hostile or damaged."""
+
+_DTYPES = frozenset(list(CODES.values()) + ["complex128"])
 
 _SHARD = re.compile(r"^values-\d{5,9}\.safetensors$")
 
@@ -63,14 +66,15 @@ class TraceWriter(Sink):
         self._ports: Dict[str, List[List[str]]] = {"inputs": [], "outputs": []}
         self._head = {"schema": SCHEMA, "model": model, "environment": environment.to_json()}
         self._file: Optional[IO[str]] = None
+        self._digest = hashlib.sha256()
 
     def __enter__(self) -> TraceWriter:
-        _refuse_foreign(self.path)
+        refuse_foreign(self.path)
         with _Explained(self.path):
             if os.path.isdir(self.partial):
                 shutil.rmtree(self.partial)
             os.makedirs(self.partial)
-            self._file = open(os.path.join(self.partial, INDEX), "w", encoding="utf-8")  # noqa: SIM115 closed in __exit__
+            self._file = open(os.path.join(self.partial, INDEX), "w", encoding="utf-8", newline="\n")  # noqa: SIM115 closed in __exit__
             self._line({"head": self._head})
         return self
 
@@ -102,8 +106,12 @@ class TraceWriter(Sink):
         """Declare an output of the model."""
         self._ports["outputs"].append(port.to_json())
 
-    def finish(self, checks: Checks) -> None:
+    def finish(self, checks: Checks, kept: Optional[Mapping[str, Any]] = None) -> None:
         """Write what is waiting and the tail, and give the folder its name.
+
+        Args:
+            checks: what the recorder verified.
+            kept: of a pruned recording, its statement of what was dropped.
 
         Raises:
             RecordingError: the disk is full or the folder cannot be replaced.
@@ -114,8 +122,11 @@ class TraceWriter(Sink):
             "shards": self._shards,
             "values": len(self._keys),
             "records": self._records,
+            "index": self._digest.hexdigest(),
         }
         tail.update(self._ports)
+        if kept is not None:
+            tail["kept"] = dict(kept)
         with _Explained(self.path):
             self._line({"tail": tail})
             assert self._file is not None
@@ -138,7 +149,9 @@ class TraceWriter(Sink):
 
     def _line(self, data: Mapping[str, Any]) -> None:
         assert self._file is not None, "use the writer as a context manager"
-        self._file.write(json.dumps(data, separators=(",", ":")) + "\n")
+        text = json.dumps(data, separators=(",", ":")) + "\n"
+        self._digest.update(text.encode("utf-8"))
+        self._file.write(text)
 
 
 class _Explained:
@@ -162,7 +175,7 @@ class _Explained:
         ) from error
 
 
-def _refuse_foreign(path: str) -> None:
+def refuse_foreign(path: str) -> None:
     """Only a recording may be replaced by a recording."""
     if not os.path.lexists(path):
         return
@@ -175,7 +188,8 @@ def load_trace(path: str, verify: bool = False) -> Trace:
 
     Args:
         path: the folder.
-        verify: also compare the digest of every shard with the one noted when it was written.
+        verify: also compare the digest of every shard with the one noted when it was written, which reads all of them
+            (a megabyte at a time). The index is compared with its digest always.
 
     Raises:
         TraceError: no recording there, cut short, damaged, of another version, or naming files outside its folder.
@@ -203,17 +217,51 @@ def load_trace(path: str, verify: bool = False) -> Trace:
             f"{index}: a line does not have the form of schema {SCHEMA}: {type(error).__name__}: {error}"
         ) from None
     if verify:
-        _verify(path, tail["shards"])
+        _verify(path, tail["shards"], homes)
     return trace
 
 
+def digest_of(path: str) -> str:
+    """The SHA-256 that names a recording: that of its index, which holds the digests of all its values.
+
+    It is what ``sha256sum NAME.trace/index.jsonl`` prints.
+
+    Raises:
+        TraceError: no recording there.
+
+    Example:
+        >>> digest_of("tf.trace")[:8]        # doctest: +SKIP
+        '0c4a9ff1'
+    """
+    index = os.path.join(os.fspath(path), INDEX)
+    if not os.path.isfile(index):
+        raise TraceError(f"{os.fspath(path)!r} is not a recording: it has no {INDEX}")
+    return _file_digest(index)
+
+
+def _file_digest(path: str) -> str:
+    """SHA-256 of a file, read piece by piece."""
+    digest, buffer = hashlib.sha256(), bytearray(2**20)
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as file:
+        for count in iter(lambda: file.readinto(buffer), 0):  # noqa: B023 file is used at once
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
 def _lines(index: str) -> Iterator[Dict[str, Any]]:
-    """The index line by line; a last line without its newline is a sign of a cut."""
+    """The index line by line; a last line without its newline is a sign of a cut, and the tail must fit what stands before.
+
+    Recordings made before the tail held a digest of the index have none to compare.
+    """
+    digest, ended = hashlib.sha256(), False
     with open(index, "rb") as file:
         for number in range(1, 2**62):
             line = file.readline(LINE_LIMIT)
             if not line:
                 return
+            if ended:
+                raise TraceError(f"{index}:{number}: the index goes on after its tail; record again")
             if not line.endswith(b"\n"):
                 raise TraceError(
                     f"{index}:{number}: the line is cut short or longer than {LINE_LIMIT} bytes; record again"
@@ -224,6 +272,13 @@ def _lines(index: str) -> Iterator[Dict[str, Any]]:
                 raise TraceError(f"{index}:{number}: not JSON: {str(error)[:100]}") from None
             if not isinstance(data, dict):
                 raise TraceError(f"{index}:{number}: expected an object, found a {type(data).__name__}")
+            if "tail" in data:
+                ended, noted = True, data["tail"].get("index")
+                if noted is not None and noted != digest.hexdigest():
+                    raise TraceError(
+                        f"{index}: changed since it was recorded (its digest differs); record again"
+                    )
+            digest.update(line)
             yield data
 
 
@@ -278,7 +333,11 @@ def _assemble(
     values = StoredValues(path, homes)
     ports = {side: tuple(Port(*port) for port in tail[side]) for side in ("inputs", "outputs")}
     used = [p.value for r in records for p in r.inputs + r.outputs + r.parameters]
-    missing = sorted({key for key in used + [p.value for s in ports.values() for p in s] if key not in homes})
+    whole = [p.value for s in ports.values() for p in s]
+    kept = _pruned(path, tail.get("kept"), homes)
+    dropped = kept["dropped"] if kept is not None else {}
+    missing = sorted({key for key in used if key not in homes and key not in dropped})
+    missing += sorted({key for key in whole if key not in homes})
     if missing:
         raise TraceError(
             f"{path!r}: records name values that are not stored: {missing[:5]}; damaged, record again"
@@ -286,28 +345,45 @@ def _assemble(
     environment = Environment.from_json(head["environment"])
     checks = Checks.from_json(tail["checks"])
     return Trace(
-        str(head["model"]), environment, ports["inputs"], ports["outputs"], tuple(records), values, checks
+        str(head["model"]),
+        environment,
+        ports["inputs"],
+        ports["outputs"],
+        tuple(records),
+        values,
+        checks,
+        kept,
     )
 
 
-def _verify(path: str, shards: Mapping[str, str]) -> None:
-    import hashlib
-
-    for name, expected in shards.items():
-        digest = hashlib.sha256()
-        with open(os.path.join(path, name), "rb") as file:
-            for block in iter(lambda: file.read(2**20), b""):  # noqa: B023 file is used at once
-                digest.update(block)
-        if digest.hexdigest() != expected:
+def _pruned(path: str, kept: Any, homes: Mapping[str, str]) -> Optional[Dict[str, Any]]:
+    """The checked statement of a pruned recording: only values that it names, with shape and dtype, may be missing."""
+    if kept is None:
+        return None
+    for key, note in kept["dropped"].items():
+        whole = all(type(size) is int and 0 <= size < 2**48 for size in note["shape"])
+        if key in homes or not whole or len(note["shape"]) > 32 or note["dtype"] not in _DTYPES:
             raise TraceError(
-                f"{os.path.join(path, name)}: changed since it was recorded (digest differs); record again"
+                f"{path!r}: the statement of what was dropped does not hold for {key!r} ({str(note)[:80]}); damaged"
             )
+    return dict(kept)
+
+
+def _verify(path: str, shards: Mapping[str, str], homes: Mapping[str, str]) -> None:
+    """Every shard that holds a value has the digest that the tail notes."""
+    for name in sorted(set(homes.values())):
+        file = os.path.join(path, name)
+        if name not in shards:
+            raise TraceError(f"{file}: the recording notes no digest of it; damaged, record again")
+        if _file_digest(file) != shards[name]:
+            raise TraceError(f"{file}: changed since it was recorded (its digest differs); record again")
 
 
 class StoredValues(collections.abc.Mapping):  # type: ignore[type-arg]  # not subscriptable on Python 3.7
     """The values of a recording on disk: a read-only mapping that opens a tensor when it is asked for."""
 
     def __init__(self, path: str, homes: Mapping[str, str]) -> None:
+        self.path = path
         self._path, self._homes = path, homes
         self._headers: Dict[str, Dict[str, Any]] = {}
         for shard in sorted(set(homes.values())):

@@ -15,6 +15,7 @@ import numpy as np
 
 from porting_check.neutral.errors import PortingError
 from porting_check.neutral.tensorfile import read_header, read_tensor, write_tensors
+from porting_check.recorder.__main__ import failed
 from porting_check.recorder.sources import open_model
 
 
@@ -25,12 +26,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         gradients_to(options.model, options.out, json.loads(options.request))
         return 0
     except PortingError as error:
-        if options.error:
-            with open(options.error, "w", encoding="utf-8") as file:
-                json.dump({"type": type(error).__name__, "message": str(error)}, file)
-        else:
-            sys.stderr.write(f"porting-check: {error}\n")
-        return error.exit_status
+        return failed(error, options.error)
 
 
 def _parser() -> argparse.ArgumentParser:

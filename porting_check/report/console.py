@@ -86,6 +86,7 @@ def head(page: Page, report: Report) -> None:
         (label, answer.error),
         ("cause:", answer.cause),
         ("not seen:", answer.unseen),
+        ("ran in:", answer.places),
     ):
         if text:
             page.lines.append(f"{page.paint(title, 'head')}{' ' * max(1, 8 - len(title))}{text}")

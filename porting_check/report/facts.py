@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from porting_check.neutral.trace import Environment
 from porting_check.report import wording
 from porting_check.report.result import Finding, PairResult, Power, Report
 
@@ -22,6 +23,11 @@ class Headline:
     cause: str = ""
     fix: str = ""
     unseen: str = ""
+    places: str = ""
+
+
+SHOWN_DIFFERENCES = 4
+"""Differences of two environments that stand beside the verdict; all of them are in the table."""
 
 
 def verdicts(report: Report) -> Counter[str]:
@@ -92,7 +98,11 @@ def notices(report: Report) -> tuple[str, ...]:
 
 
 def headline(report: Report) -> Headline:
-    """The answer: verdict, first wrong layer, size of the error, cause and fix."""
+    """The answer: verdict, first wrong layer, size of the error, cause and fix, and where the sides ran."""
+    return replace(_answer(report), places=places(report))
+
+
+def _answer(report: Report) -> Headline:
     if report.verdict == "faithful":
         return Headline(
             verdict="FAITHFUL", sentence=_faithful(report), error=_largest(report), unseen=_unseen(report)
@@ -211,6 +221,8 @@ def environment_rows(report: Report) -> list[tuple[str, str, str, bool]]:
         left, right = (wording.clean(str(getattr(side.environment, label) or "-")) for side in sides)
         rows.append((label, left, right, left != right and "-" not in (left, right)))
     rows += _merged("mode ", report.reference.environment.modes, report.candidate.environment.modes)
+    rows += _merged("", report.reference.environment.machine, report.candidate.environment.machine)
+    rows += _merged("pinned by ", report.reference.environment.origin, report.candidate.environment.origin)
     layouts = [
         ", ".join(f"{wording.clean(k)}: {wording.clean(v)}" for k, v in side.layouts.items()) or "-"
         for side in sides
@@ -218,6 +230,33 @@ def environment_rows(report: Report) -> list[tuple[str, str, str, bool]]:
     rows.append(("input layouts", layouts[0], layouts[1], False))
     rows.append(("records", str(sides[0].records), str(sides[1].records), False))
     return rows
+
+
+def places(report: Report) -> str:
+    """Where the two sides ran, and in what those places differ: beside the verdict, when a side ran elsewhere; else "".
+
+    Versions and modes that only one framework has are no difference; threads, instruction sets and shared libraries are.
+    """
+    sides = (report.reference.environment, report.candidate.environment)
+    if not any(side.origin for side in sides):
+        return ""
+    where = " ↔ ".join(wording.clean(_where(side), 120) for side in sides)
+    differing = [
+        f"{label.strip()} ({wording.clean(left, 40)} ↔ {wording.clean(right, 40)})"
+        for label, left, right, differs in environment_rows(report)
+        if differs and not label.startswith("pinned by")
+    ]
+    if not differing:
+        return where
+    more = len(differing) - SHOWN_DIFFERENCES
+    shown = "; ".join(differing[:SHOWN_DIFFERENCES])
+    return f"{where}; they differ in {shown}" + (f"; and {more} more (see Environments)" if more > 0 else "")
+
+
+def _where(environment: Environment) -> str:
+    version = environment.versions.get(environment.framework, "")
+    where = environment.origin.get("environment") or environment.origin.get("image", "")
+    return f"{environment.framework} {version}".strip() + (f" in {where}" if where else "")
 
 
 def _merged(

@@ -121,6 +121,8 @@ def _answer(report: Report) -> list[str]:
         lines.append(f"- **cause:** {escape(answer.cause)}")
     if answer.unseen:
         lines.append(f"- **not seen:** {escape(answer.unseen)}")
+    if answer.places:
+        lines.append(f"- **ran in:** {escape(answer.places)}")
     if answer.fix:
         lines += ["- **fix:**", "", *fenced(answer.fix)]
     return [*lines, ""] if lines else []
