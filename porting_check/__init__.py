@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from porting_check.equivalence import equivalent as equivalent
     from porting_check.judging import JudgedNumbers as JudgedNumbers
     from porting_check.judging import judge as judge
+    from porting_check.keeping import keep as keep
     from porting_check.network import Network as Network
     from porting_check.neutral.errors import PortingError as PortingError
     from porting_check.neutral.node import Node as Node
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from porting_check.report.optimizer_result import OptimizerComparison as OptimizerComparison
     from porting_check.report.result import Report as Report
     from porting_check.report.sweep_result import Sweep as Sweep
+    from porting_check.report.version_table import VersionTable as VersionTable
     from porting_check.sweeping import sweep as sweep
     from porting_check.transfer import transfer_weights as transfer_weights
+    from porting_check.versions import matrix as matrix
 
 __version__ = "0.1.0"
 
@@ -39,6 +42,9 @@ _HOMES = {
     "NotFaithful": "porting_check.comparison",
     "record": "porting_check.recording",
     "load_trace": "porting_check.recording",
+    "keep": "porting_check.keeping",
+    "matrix": "porting_check.versions",
+    "VersionTable": "porting_check.report.version_table",
     "transfer_weights": "porting_check.transfer",
     "crosscheck": "porting_check.crosschecking",
     "Crosstable": "porting_check.report.crosstable",

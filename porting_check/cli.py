@@ -25,9 +25,12 @@ from porting_check.cli_arguments import (
     tolerance,
 )
 from porting_check.cli_crosscheck import crosscheck
+from porting_check.cli_keep import KEEP_EPILOG, keep
+from porting_check.cli_matrix import MATRIX_EPILOG, matrix
 from porting_check.cli_options import (
     EPILOG,
     Atol,
+    Budget,
     Candidate,
     CandidateEnv,
     Environment,
@@ -35,6 +38,7 @@ from porting_check.cli_options import (
     Inputs,
     Json,
     Junit,
+    Keep,
     Layout,
     Map,
     Model,
@@ -58,6 +62,7 @@ from porting_check.cli_support import (
     Verbs,
     emit,
     emit_json,
+    ended_like_interrupted,
     guarded,
     progress_bar,
     results_only,
@@ -86,6 +91,7 @@ def main(arguments: Sequence[str] | None = None, *, verbs: Verbs | None = None) 
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     safe_streams()
+    ended_like_interrupted()
     command = typer.main.get_command(app)
     mode = Mode.of(given, os.environ.get("PORTING_CHECK_DEBUG", ""))
     return guarded(
@@ -185,6 +191,8 @@ def record(
     environment: Environment = None,
     layout: OwnLayout = None,
     seed: Seed = 0,
+    keep_as: Keep = "all",
+    budget: Budget = None,
     print_commands: PrintCommands = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -200,6 +208,8 @@ def record(
     options: dict[str, Any] = {"layouts": own_layouts(layout)} if layout else {}
     if environment:
         options["environment"] = environment
+    if keep_as != "all" or budget:
+        options.update(keep=keep_as, budget=budget)
     files = named_files(inputs or ())
     if print_commands:
         from porting_check.by_hand import recording
@@ -222,6 +232,10 @@ app.command(
 app.command(
     epilog="Exit status: 0 all within round-off, 1 some differ, 2 wrong usage, 3 nothing could be run, 4 inconclusive."
 )(sweep)
+
+app.command(epilog=KEEP_EPILOG)(keep)
+
+app.command(epilog=MATRIX_EPILOG)(matrix)
 
 app.add_typer(recorder)
 

@@ -17,7 +17,7 @@ MATRIX_EPILOG = (
 )
 
 Envs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--envs",
         "--env",
@@ -26,6 +26,23 @@ Envs = Annotated[
         show_default=False,
         help="In the order to compare; repeatable: local (this interpreter), python:PATH, venv:REQUIREMENT,…,python==3.9, "
         "docker:IMAGE, or names from porting-check.toml, with commas between.",
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="FILE",
+        help="Every image that a file like docker/matrix.toml lists for the framework.",
+    ),
+]
+Frameworks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--framework",
+        "-f",
+        metavar="NAME",
+        help="Whose images, where the model's file does not tell it: torch, tensorflow, jax, onnxruntime; repeatable.",
     ),
 ]
 Models = Annotated[
@@ -74,7 +91,9 @@ Save = Annotated[
 def matrix(
     context: typer.Context,
     model: Model,
-    envs: Envs,
+    envs: Envs = None,
+    images: Images = None,
+    frameworks: Frameworks = None,
     models: Models = None,
     baseline: Baseline = "",
     inputs: Inputs = None,
@@ -100,6 +119,7 @@ def matrix(
 
     for target in save or ():
         form(target)
+    environments = _environments(model, envs or [], images, frameworks or [])
     options: dict[str, Any] = {
         "models": dict(_model(item) for item in models or ()) or None,
         "baseline": baseline,
@@ -113,7 +133,7 @@ def matrix(
     }
     verb = getattr(context.obj, "matrix", None) or _matrix
     with progress_bar(not quiet) as progress, results_only():
-        table = verb(model, names(envs), named_files(inputs or ()), **options, progress=progress)
+        table = verb(model, environments, named_files(inputs or ()), **options, progress=progress)
     for target in save or ():
         tell(f"wrote {table.save(target)}")
     _show(table, as_json=as_json, quiet=quiet, verbose=verbose)
@@ -137,6 +157,23 @@ def _matrix(*arguments: Any, **options: Any) -> Any:
     from porting_check.versions import matrix as verb
 
     return verb(*arguments, **options)
+
+
+def _environments(
+    model: str, envs: list[str], images: Path | None, frameworks: list[str]
+) -> list[str] | dict[str, str]:
+    """What ``--envs`` lists, and after it the images of a file."""
+    if images is None:
+        return names(envs)
+    from porting_check.recorder.sources import framework_of
+    from porting_check.version_images import images_of
+
+    wanted = frameworks or [name for name in [framework_of(model)] if name]
+    if not wanted:
+        raise typer.BadParameter(
+            f"{model!r} does not tell its framework: say --framework torch or the like", param_hint="--images"
+        )
+    return {**{name: name for name in names(envs)}, **images_of(images, wanted)}
 
 
 def names(given: list[str]) -> list[str]:

@@ -99,6 +99,17 @@ CandidateEnv = Annotated[
     str | None,
     typer.Option("--candidate-env", metavar="ENV", help="Where the candidate runs, in the same forms."),
 ]
+Keep = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        metavar="POLICY",
+        help="all, boundaries or sampled: how much is kept; see porting-check keep.",
+    ),
+]
+Budget = Annotated[
+    str | None, typer.Option("--budget", metavar="SIZE", help="Largest size on disk, like 500KB or 20MB.")
+]
 PrintCommands = Annotated[
     bool,
     typer.Option("--print-commands", help="Run nothing; print what would be run, to be done by hand."),

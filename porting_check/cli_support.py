@@ -115,6 +115,20 @@ def safe_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def ended_like_interrupted() -> None:
+    """Ending the program (SIGTERM, or its terminal closed) ends what it started too, as Ctrl-C does."""
+    import signal
+    import threading
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+                signal.signal(getattr(signal, name), interrupt)
+
+
 @contextlib.contextmanager
 def results_only() -> Iterator[None]:
     """While models run, what they print goes to stderr: stdout carries the result and nothing else.

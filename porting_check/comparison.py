@@ -11,6 +11,7 @@ from typing import Any
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.examination import examine
 from porting_check.gradients import compare_gradients
+from porting_check.keeping import restored, withheld
 from porting_check.neutral.errors import InputError, PortingError
 from porting_check.optimizing import compare_optimizers
 from porting_check.recording import Layouts, quiet
@@ -102,10 +103,12 @@ def compare(
             progress=progress,
             cancelled=threading.Event(),
         ).record(inputs, transfer=transfer, mapping=mapping)
-        found = examine(both.ours, both.theirs, mapping, progress)
+        ours, of_reference = restored(both.ours, both.theirs)
+        theirs, of_candidate = restored(both.theirs, ours, "candidate")
+        found = withheld(examine(ours, theirs, mapping, progress))
         settings: dict[str, Any] = {"seed": seed, "rtol": rtol, "atol": atol, "transfer": transfer}
         second = second_opinion(found) if shadow else None
-        sections = [second] if second is not None else []
+        sections = [section for section in (of_reference, of_candidate, second) if section is not None]
         if gradients:
             settings["gradients"] = True
             sections.append(compare_gradients(found, both.asks, seed, progress))

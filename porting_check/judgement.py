@@ -18,8 +18,10 @@ SIDES = ("reference", "candidate")
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was found of one region. ``truth`` is the reference's float64 output on its own input, kept for diagnosis.
+    """What was found of one region.
 
+    ``truth`` is the reference's float64 output on its own input, kept for diagnosis where the region diverges and memory
+    allows; see ``Judge.with_truth``.
     ``gap`` is the largest difference between both sides' functions on that input, in units of float32's resolution at the
     tensor's scale; ``roundings`` are each side's recorded output against its own truth, by the rule (``None``: not
     recorded, or it could not be evaluated), ``reasons`` what explains those that are more than round-off. ``terms`` is the

@@ -58,6 +58,8 @@ def record(
     layouts: Layouts | str | None = None,
     float64: bool = False,
     environment: EnvironmentSpec | str = "",
+    keep: str = "all",
+    budget: int | str | None = None,
     progress: Progress = quiet,
 ) -> Trace:
     """Run a model once and keep what every layer and operator read and made.
@@ -74,6 +76,8 @@ def record(
             framework can; ``trace.checks.float64`` says what the reader must know of that run.
         environment: where a string model runs: ``"docker:IMAGE"``, ``"venv:torch==1.10.0,python==3.9"``; see
             :mod:`porting_check.environments.specification`.
+        keep: with ``path``: how much of the recording is kept, see :func:`porting_check.keep`.
+        budget: with ``path``: its largest size.
         progress: called as ``progress(stage, done, total)``.
 
     Raises:
@@ -82,6 +86,15 @@ def record(
     Example:
         >>> trace = record(keras_model, image, path="tf.trace")      # doctest: +SKIP
     """
+    if keep != "all" or budget is not None:
+        options: dict[str, Any] = {"seed": seed, "layouts": layouts, "float64": float64, "environment": environment}
+        return _golden(
+            path,
+            keep,
+            budget,
+            seed,
+            lambda full: record(model, inputs, path=full, progress=progress, **options),
+        )
     if isinstance(model, (str, Path)):
         request = {"seed": seed, "layouts": layouts, "float64": float64}
         return _record_named(str(model), inputs, path, environment, request, progress)
@@ -99,6 +112,26 @@ def record(
         for name, array in made.items()
     }
     return record_live(adapter, model, made, fitting(used, made), path, progress, float64=float64)
+
+
+def _golden(
+    path: str | Path | None,
+    policy: str,
+    budget: int | str | None,
+    seed: int,
+    recorded: Callable[[str], Trace],
+) -> Trace:
+    """Record in full beside the path, prune, and leave the pruned recording only."""
+    from porting_check.keeping import keep as prune
+
+    if path is None:
+        raise InputError(
+            f"keep={policy!r}, budget={budget!r} are about a recording on disk: give its path too"
+        )
+    with tempfile.TemporaryDirectory(prefix=".porting-check-", dir=Path(path).absolute().parent) as folder:
+        full = str(Path(folder) / "full.trace")
+        recorded(full)
+        return prune(full, path, policy, budget, seed)
 
 
 def record_live(

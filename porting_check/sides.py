@@ -15,6 +15,7 @@ import numpy as np
 from porting_check.configuration import environment
 from porting_check.environments.runners import Announced, Side, cancelling, runner_for
 from porting_check.environments.specification import EnvironmentSpec
+from porting_check.keeping import require_weights
 from porting_check.neutral.errors import InputError
 from porting_check.neutral.graph import input_layouts
 from porting_check.neutral.trace import Trace
@@ -194,6 +195,7 @@ class Sides:
         """The reference's weights as the candidate's parameters, from a first run of the candidate."""
         if recorded(self.candidate):
             raise InputError("weights cannot be moved into a recording: give a live model or what builds one")
+        require_weights(ours)
         return moved_parameters(ours, self._candidate(side, ours, None, check=False), mapping)[1]
 
     def _candidate(

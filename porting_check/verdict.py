@@ -36,6 +36,9 @@ SAME = 1e-3
 NEARLY = 16.0
 """Gaps up to here may come from parameters that were rounded to float32; see :meth:`Judge._rounded`."""
 
+KEPT_BYTES = 128 * 2**20
+"""Truths of divergent regions are kept for diagnosis up to this size together; others are evaluated again."""
+
 RESHAPED = "the same numbers in a tensor of another rank"
 """Note of a region whose two sides only shape their result differently (rows of a matrix, a batch of sequences)."""
 
@@ -56,6 +59,7 @@ class Judge:
     candidate: Graph
     axes: dict[str, Axes] = field(default_factory=dict)
     sides: tuple[SideTruth, SideTruth] = field(init=False)
+    held: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.sides = SideTruth(self.reference), SideTruth(self.candidate)
@@ -86,7 +90,31 @@ class Judge:
             judged = Judgement(region, True, 0.0, twin, "", truth, no_difference(truth))
         else:
             judged = self._tried(region, truth)
-        return self._own_errors(self._measured(judged), truth, bound)
+        judged = self._measured(judged)
+        if judged.same is None:
+            return replace(judged, truth=None)
+        if not judged.same:
+            return self._kept(judged)
+        judged = replace(self._first_own(judged, truth, bound), truth=None)
+        moved = self._moved(judged, bound)
+        del truth, bound  # several arrays of the tensor's size, of which the other side needs as many
+        return self._second_own(judged, moved)
+
+    def _kept(self, judged: Judgement) -> Judgement:
+        """A divergent judgement with its truth, as long as all that are kept are not too large together."""
+        size = 0 if judged.truth is None else judged.truth.nbytes
+        if self.held + size > KEPT_BYTES:
+            return replace(judged, truth=None)
+        self.held += size
+        return judged
+
+    def with_truth(self, judged: Judgement) -> Judgement:
+        """A divergent judgement with its truth, evaluated again if it was too large to be kept."""
+        if judged.same is not False or judged.truth is not None:
+            return judged
+        region = judged.region
+        truth, _ = self.sides[0].bounded(region.reference, region.target.reference, _keys(region, 0))
+        return replace(judged, truth=truth)
 
     def _tried(self, region: Region, truth: Array) -> Judgement:
         """Question 2 by evaluating the candidate's function."""
@@ -99,29 +127,24 @@ class Judge:
             return Judgement(region, False, float("inf"), None, reason, truth)
         return self._compared(region, truth, other)
 
-    def _own_errors(self, judged: Judgement, truth: Array, bound: Bounds) -> Judgement:
-        """Question 1 for both sides, where both say the same."""
-        if not judged.same:
-            return judged
-        target = judged.region.target
-        ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
-        first = self.sides[0].judged(target.reference, _keys(judged.region, 0), truth, bound)
-        second: Rounding | None = None
-        keys = _keys(judged.region, 1)
+    def _first_own(self, judged: Judgement, truth: Array, bound: Bounds) -> Judgement:
+        """Question 1 for the reference, where both sides say the same."""
+        region = judged.region
+        found = self.sides[0].judged(region.target.reference, _keys(region, 0), truth, bound)
+        reason = self._explained(region, 0, found, truth)
+        return replace(judged, roundings=(found, None), reasons=(reason, None), terms=bound.terms)
+
+    def _second_own(self, judged: Judgement, moved: Bounds | None) -> Judgement:
+        """Question 1 for the candidate; ``moved`` is the reference's limit where it holds here too."""
+        region = judged.region
+        target, keys = region.target.candidate, _keys(region, 1)
         try:
-            own, limit = self.sides[1].bounded(
-                judged.region.candidate, target.candidate, keys, self._moved(judged, bound, ours, theirs)
-            )
-            second = self.sides[1].judged(target.candidate, keys, own, limit)
+            truth, limit = self.sides[1].bounded(region.candidate, target, keys, moved)
+            found = self.sides[1].judged(target, keys, truth, limit)
         except (OpaqueStep, CannotEvaluate, *BROKEN):
-            own = None
-        reasons = [
-            self._explained(judged.region, 0, first, truth),
-            self._explained(judged.region, 1, second, own),
-        ]
-        return replace(
-            judged, roundings=(first, second), reasons=(reasons[0], reasons[1]), terms=bound.terms, truth=None
-        )
+            return judged
+        reason = self._explained(region, 1, found, truth)
+        return replace(judged, roundings=(judged.roundings[0], found), reasons=(judged.reasons[0], reason))
 
     def _explained(
         self, region: Region, side: int, rounding: Rounding | None, truth: Array | None
@@ -135,14 +158,14 @@ class Judge:
         )
         return explain(self.sides[side], steps, target, _keys(region, side), truth, rounding)
 
-    def _moved(
-        self, judged: Judgement, bound: Bounds, ours: Array | None, theirs: Array | None
-    ) -> Bounds | None:
+    def _moved(self, judged: Judgement, bound: Bounds) -> Bounds | None:
         """The reference's limit, where it holds for the candidate too; saves an evaluation.
 
         It does for sums of products (whose limit follows from magnitudes, not from single elements) of one type on
         nearly the same values.
         """
+        target = judged.region.target
+        ours, theirs = self.reference.array(target.reference), self.candidate.array(target.candidate)
         steps = [self.candidate.steps[i] for i in judged.region.candidate]
         linear = all(s.movement or (s.node is not None and s.node.op_type in LINEAR) for s in steps)
         same_type = ours is not None and theirs is not None and ours.dtype == theirs.dtype

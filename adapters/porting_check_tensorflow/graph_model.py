@@ -107,7 +107,11 @@ def concrete_program(traced: Any, variables: Dict[str, Any], function: Optional[
         traced: the ConcreteFunction.
         variables: by native name.
         function: what to call for the plain run; the traced function itself when ``None``.
+
+    Raises:
+        ModelError: it reads tensors or variables of a graph outside, which have no values.
     """
+    _refuse_outside(traced)
     graph_def = traced.graph.as_graph_def()
     library = Library(graph_def.library.function)
     signature = signature_of(traced)
@@ -126,6 +130,21 @@ def concrete_program(traced: Any, variables: Dict[str, Any], function: Optional[
 
     captured, held = tuple(traced.captured_inputs), reference_values(traced, graph_def)
     return Program(library, body, leaves, captured, variables, tuple(paths), plain, held)
+
+
+def _refuse_outside(traced: Any) -> None:
+    """What was made in a graph (TensorFlow 1, before eager execution is enabled) has values in a session only.
+
+    Raises:
+        ModelError: the function captured such a tensor or variable.
+    """
+    lone = [t for t in traced.captured_inputs if isinstance(t, tf.Tensor) and not hasattr(t, "numpy")]
+    if lone:
+        raise ModelError(
+            f"the model reads {str(lone[0].name)!r}, which was made in a graph of TensorFlow 1 and has a value in a session "
+            "only: call tf.compat.v1.enable_eager_execution() before the model is built, or give the session that holds "
+            "its variables (a tf.compat.v1.Session) or a SavedModel"
+        )
 
 
 def variables_of(model: Any) -> Dict[str, Any]:

@@ -12,8 +12,9 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from porting_check.environments.docker_client import Client, Engine, Image, State, lines_of
@@ -25,6 +26,7 @@ from porting_check.environments.docker_files import (
     hand_over,
     inside,
     open_given,
+    refuse_strange,
     request_of,
     take_back,
 )
@@ -33,6 +35,7 @@ from porting_check.environments.process import Ended, follow, reason
 from porting_check.environments.runner import Progress, Task, raise_again
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import PortingError, RunError
+from porting_check.recorder.__main__ import ANNOUNCED
 
 LABEL = "porting-check"
 NOBODY = 65534
@@ -40,6 +43,9 @@ NOBODY = 65534
 
 PROCESSES = 4096
 """Most processes and threads of a container: far above what frameworks start on a large machine, far below a fork bomb."""
+
+SETTLING = 0.5
+"""Seconds after which Docker knows why a container was killed."""
 
 KILLED, NOT_EXECUTABLE, NOT_FOUND = 137, 126, 127
 
@@ -95,7 +101,11 @@ class DockerRunner:
         self._engine = Engine()
         self._image: Image | None = None
 
-    def prepare(self, progress: Progress = lambda stage, done, total: None) -> None:
+    def prepare(
+        self,
+        progress: Progress = lambda stage, done, total: None,
+        cancelled: threading.Event | None = None,
+    ) -> None:
         """See that Docker answers and the image is here, once.
 
         Raises:
@@ -136,9 +146,12 @@ class DockerRunner:
         view = inside(self.spec, task, user=self._other)
         name = f"porting-check-{secrets.token_hex(6)}"
         hand_over(task, self._other)
-        with self._container(name, task):
+        strange = ""
+        try:
             self._create(name, task, view)
             ended, state = self._follow(name, task, view, progress)
+        finally:
+            self._client.remove(name)
             strange = take_back(task, self._other)
         if ended.status != 0 or ended.why or state.status > 0:
             self._raise(task, view, ended, state)
@@ -152,17 +165,8 @@ class DockerRunner:
         made = str(task.made.absolute())
         lines = [] if self._other is None else [shlex.join(["chown", f"{self._other}:{self._other}", made])]
         image = self._image.id if self._image else self.spec.image
-        words = [
-            "-m",
-            task.module,
-            view.model,
-            "--out",
-            str(MADE / task.out),
-            "--request",
-            request_of(task, view),
-        ]
         options = ["--rm", "--interactive", *self._options(view)]
-        return [*lines, lines_of(self._client.command("run", *options, image, *words))]
+        return [*lines, lines_of(self._client.command("run", *options, image, *_words(task, view)))]
 
     def _follow(self, name: str, task: Task, view: Inside, progress: Progress) -> tuple[Ended, State]:
         """Start the container and wait for its end."""
@@ -172,27 +176,26 @@ class DockerRunner:
                 open_given(task)
             return view.asked(request)
 
+        def passed_on(stage: str, done: int, total: int) -> None:
+            if stage == ANNOUNCED:
+                refuse_strange(task)
+            progress(stage, done, total)
+
         ended = follow(
             self._client.command("start", "--attach", "--interactive", name),
             environment=None,
             cwd=None,
             task=task,
-            progress=progress,
+            progress=passed_on,
             timeout=self.spec.timeout,
             stop=lambda: self._client.remove(name),
             asked=asked,
         )
-        return ended, self._client.state(name)
-
-    @contextmanager
-    def _container(self, name: str, task: Task) -> Iterator[None]:
-        """What happens in the block leaves no container behind."""
-        try:
-            yield
-        finally:
-            self._client.remove(name)
-            if self._other is not None:
-                take_back(task, self._other)
+        state = self._client.state(name)
+        if state.status == KILLED and self.spec.memory and not state.out_of_memory:
+            time.sleep(SETTLING)
+            state = self._client.state(name)
+        return ended, state
 
     @property
     def _other(self) -> int | None:
@@ -202,8 +205,7 @@ class DockerRunner:
     def _create(self, name: str, task: Task, view: Inside) -> None:
         """Make the container; it does not run yet."""
         assert self._image is not None
-        words = ["-c", LAUNCH, str(RECORDER), task.module, view.model, "--out", str(MADE / task.out)]
-        words += ["--error", str(MADE / task.failure.name), "--request", request_of(task, view)]
+        error = str(MADE / task.failure.name)
         options = [
             f"--name={name}",
             f"--label={LABEL}={os.getpid()}",
@@ -212,12 +214,12 @@ class DockerRunner:
             "--init",
         ]
         options += ["--log-driver=none", *self._options(view)]
-        self._client.call("create", *options, self._image.id, *words)
+        self._client.call("create", *options, self._image.id, *_words(task, view), "--error", error)
 
     def _options(self, view: Inside) -> list[str]:
         """What a container sees and may do."""
         spec = self.spec
-        made = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+        made = ["--no-healthcheck", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         made += [
             f"--pids-limit={PROCESSES}",
             "--ulimit=core=0",
@@ -247,14 +249,9 @@ class DockerRunner:
 
     def _variables(self) -> dict[str, str]:
         """The whole environment, but for what the image sets."""
-        path = str(RECORDER)
-        own = self._image.python_path if self._image else ""
         made = dict.fromkeys(self._client.proxies(), "")
         made |= {"HOME": "/tmp", "USER": "porting-check", "LOGNAME": "porting-check"}  # noqa: S108 of the container
-        made |= {"PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", **self.spec.variables}
-        return made | {
-            "PYTHONPATH": ":".join(p for p in (path, self.spec.variables.get("PYTHONPATH", own)) if p)
-        }
+        return made | {"PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", **self.spec.variables}
 
     def _raise(self, task: Task, view: Inside, ended: Ended, state: State) -> None:
         """Say why it ended.
@@ -313,7 +310,7 @@ class DockerRunner:
         if ended.status == KILLED:
             return sentence.replace(
                 "was killed (signal 9; often: out of memory)",
-                "was killed from outside (docker kill, or the machine's own limit)",
+                "was killed from outside (docker kill, or the machine had no memory left)",
             )
         return _with_hint(
             sentence + (f" Docker says: {state.error}" if state.error else ""), self.spec.network
@@ -339,6 +336,12 @@ def _with_hint(message: str, network: bool) -> str:
         if re.search(pattern, message):
             return f"{message}\n{hint}"
     return message
+
+
+def _words(task: Task, view: Inside) -> list[str]:
+    """The arguments of the interpreter."""
+    words = ["-c", LAUNCH, str(RECORDER), task.module, view.model, "--out", str(MADE / task.out)]
+    return [*words, "--request", request_of(task, view)]
 
 
 def _doing(task: Task) -> str:

@@ -78,13 +78,11 @@ class Image:
         id: ``sha256:…`` of its configuration; the same content has the same id everywhere.
         digest: ``name@sha256:…`` in the registry it came from; "" if it was built here.
         platform: ``linux/amd64``.
-        python_path: its own ``PYTHONPATH``.
     """
 
     id: str
     digest: str = ""
     platform: str = ""
-    python_path: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,20 +182,18 @@ class Client:
                 raise RunError(self._missing(name))
             raise RunError(reason_of(done.stderr, f"{self.program} image inspect"))
         data = _json(done.stdout)[0]
-        variables = dict(item.partition("=")[::2] for item in (data.get("Config") or {}).get("Env") or [])
         return Image(
             id=str(data["Id"]) if str(data["Id"]).startswith("sha256:") else f"sha256:{data['Id']}",
             digest=str(next(iter(data.get("RepoDigests") or []), "")),
             platform=f"{data.get('Os', '')}/{data.get('Architecture', '')}",
-            python_path=str(variables.get("PYTHONPATH", "")),
         )
 
     def _missing(self, name: str) -> str:
         """The sentence for an image that is not here."""
         here = [line for line in self.images() if "<none>" not in line]
-        short = {image.removesuffix(":latest"): image for image in here}
-        near = difflib.get_close_matches(name, [*short, *here], 3, 0.6)
-        near += [image for image in here if image.split(":")[0] == name.split(":")[0] and image not in near]
+        near = [image for image in here if _bare(image) == _bare(name)]
+        near += difflib.get_close_matches(name, here, 3, 0.6)
+        near = list(dict.fromkeys(near))
         hint = f" There are images with names like it: {', '.join(near[:3])}." if near else ""
         return (
             f"there is no image {name!r} on this machine, and porting-check downloads none by itself; run: {self.program} pull "
@@ -236,6 +232,11 @@ class Client:
             return []
         names = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY") if found else ()
         return [form for name in names for form in (name, name.lower())]
+
+
+def _bare(image: str) -> str:
+    """``tensorflow`` of ``registry:5000/tensorflow/tensorflow:2.5``."""
+    return image.rpartition("/")[2].partition(":")[0]
 
 
 def _json(text: str) -> Any:

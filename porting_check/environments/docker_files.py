@@ -6,6 +6,7 @@ they lie to each other as they do outside, so that relative paths work. Only wha
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -110,18 +111,23 @@ def inside(spec: EnvironmentSpec, task: Task, *, user: int | None = None) -> Ins
         ModelError: the model or one of ``files`` is not there, or its folder is the home folder or the root of the file system.
     """
     folder, name, anchor = _model(task.model)
-    files = [_existing(path, spec.title) for path in spec.files]
+    files = [_existing(path, spec.title) for path in spec.files] + _linked(task.model)
     base = _base(anchor, files)
 
     def place(path: Path) -> PurePosixPath:
-        return WORK / path.relative_to(base).as_posix() if path.is_relative_to(base) else PurePosixPath(path)
+        return WORK / path.relative_to(base).as_posix()
 
     wanted: dict[PurePosixPath, Path] = {place(folder): folder} if folder is not None else {}
     for path in files:
         _refuse(path, f"files={path}")
-        wanted[place(path)] = path
-        if not path.is_relative_to(anchor) and not SYSTEM.fullmatch(str(path)):
+        if path.is_relative_to(base):
+            wanted[place(path)] = path
+        if not SYSTEM.fullmatch(str(path)):
             wanted[PurePosixPath(path)] = path  # an absolute path in the model's code
+        elif not path.is_relative_to(base):
+            raise ModelError(
+                f"{spec.title}: files={path} would hide a folder of the image; copy what the model reads beside the model"
+            )
     mounts = [Mount(source=task.archive.absolute(), target=RECORDER)]
     mounts.append(Mount(source=task.given.absolute(), target=GIVEN))
     mounts.append(Mount(source=task.made.absolute(), target=MADE, writable=True))
@@ -156,6 +162,17 @@ def _model(spec: str) -> tuple[Path | None, str, Path]:
     _refuse(folder, spec)
     name = str(path) if framework else f"{path}:{function}"
     return folder, name, here if folder.is_relative_to(here) else folder
+
+
+def _linked(spec: str) -> list[Path]:
+    """Where a model's files lead to, if they are links out of its folder, as in the cache of a model hub."""
+    path = Path(os.path.abspath(spec))
+    if not path.exists():
+        return []
+    folder = path if path.is_dir() else path.parent
+    beside = path.rglob("*") if path.is_dir() else folder.glob(glob.escape(path.stem) + "*")
+    ends = {link.resolve() for link in beside if link.is_symlink() and link.is_file()}
+    return sorted(end for end in ends if not end.is_relative_to(folder.resolve()))
 
 
 def _base(anchor: Path, files: list[Path]) -> Path:
@@ -259,23 +276,45 @@ def take_back(task: Task, user: int | None) -> str:
     pending = [task.made]
     while pending:
         folder = pending.pop()
-        _own(folder, 0o700, user)
+        _own(folder, 0o777 & ~_umask(), user)
         for entry in list(os.scandir(folder)):
             path, mode = Path(entry.path), entry.stat(follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
                 pending.append(path)
             elif stat.S_ISREG(mode):
-                _own(path, 0o600 | mode & 0o044, user)
+                _own(path, 0o666 & ~_umask(), user)
             else:
                 path.unlink()
                 strange.append(f"{_kind(mode)} {str(path.relative_to(task.made))!r}")
     return ", ".join(sorted(strange)[:3])
 
 
+def refuse_strange(task: Task) -> None:
+    """Before something is read while the container runs.
+
+    Raises:
+        RunError: there is a link, or what is neither file nor folder.
+    """
+    for entry in os.scandir(task.made):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise RunError(
+                f"recording {task.model!r} failed: it left {_kind(mode)} {entry.name!r} where only files may be"
+            )
+
+
 def _own(path: Path, mode: int, user: int | None) -> None:
     if user is not None:
         os.lchown(path, os.getuid(), os.getgid())
     path.chmod(mode)
+
+
+@cache
+def _umask() -> int:
+    """What this process takes away from what it creates; it can only be read by setting it."""
+    now = os.umask(0o022)
+    os.umask(now)
+    return now
 
 
 def _kind(mode: int) -> str:

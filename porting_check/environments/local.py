@@ -7,12 +7,11 @@ import os
 import shlex
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from porting_check.environments.interpreters import Interpreter, clean_environment
 from porting_check.environments.interpreters import named as interpreter_named
@@ -20,9 +19,6 @@ from porting_check.environments.process import follow, how, reason
 from porting_check.environments.runner import Progress, Task, again, raise_again
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import RunError
-from porting_check.neutral.tensorfile import read_header, read_tensor, write_tensors
-from porting_check.neutral.trace import Trace
-from porting_check.neutral.tracefile import load_trace
 from porting_check.recorder.sources import framework_of
 
 __all__ = [
@@ -30,11 +26,7 @@ __all__ = [
     "LocalRunner",
     "again",
     "ended",
-    "gradients_in_subprocess",
-    "record_in_subprocess",
 ]
-
-ARCHIVE = "porting-check-recorder.pyz"
 
 LAUNCH = (
     "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -64,7 +56,7 @@ class ArchiveRunner:
 
         if not self._archive:
             with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-                self._archive = build_recorder(Path(folder) / ARCHIVE).path.read_bytes()
+                self._archive = build_recorder(Path(folder) / "recorder.pyz").path.read_bytes()
 
     def run(self, task: Task, progress: Progress) -> None:
         """Run one task to its end.
@@ -74,12 +66,14 @@ class ArchiveRunner:
             RunError: it was ended by a limit or a signal, or left no result.
         """
         framework_of(task.model)
-        task.prepare()
-        self.build()
-        archive = task.folder / ARCHIVE
-        archive.write_bytes(self._archive)
-        python = self.interpreter().path
-        variables = clean_environment(python, task.folder, self.spec.variables, str(archive.absolute()))
+        python, archive = self.interpreter().path, task.archive
+        try:
+            task.prepare()
+            self.build()
+            archive.write_bytes(self._archive)
+            variables = clean_environment(python, task.folder, self.spec.variables, str(archive.absolute()))
+        except OSError as error:
+            raise RunError(f"{str(task.folder)!r} cannot be written: {error.strerror or error}") from None
         command = [python, "-c", LAUNCH, str(archive.absolute()), task.module, *inside_arguments(task)]
         run_command(command, task, progress, self.spec, variables, lambda request: _named(task, request))
 
@@ -88,14 +82,14 @@ class ArchiveRunner:
         return self.lines(task, self.interpreter().path)
 
     def lines(self, task: Task, python: str) -> list[str]:
-        """Build the recorder, and run it with an interpreter."""
+        """Run the recorder, which lies in place, with an interpreter."""
         variables = {"PATH": f"{os.path.dirname(python)}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
         variables |= {"HOME": '"$(mktemp -d)"', "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         words = [f"{key}={value}" for key, value in variables.items()]
-        words += [f"PYTHONPATH={ARCHIVE}", "TF_CPP_MIN_LOG_LEVEL=3"]
+        words += [f"PYTHONPATH={shlex.quote(str(task.archive))}", "TF_CPP_MIN_LOG_LEVEL=3"]
         words += [f"{key}={shlex.quote(value)}" for key, value in self.spec.variables.items()]
         command = shlex.join([python, "-m", task.module, *by_hand(task)])
-        return [f"porting-check recorder build --out {ARCHIVE}", " ".join(["env -i", *words, command])]
+        return [" ".join(["env -i", *words, command])]
 
 
 class LocalRunner(ArchiveRunner):
@@ -113,7 +107,7 @@ class LocalRunner(ArchiveRunner):
         super().__init__(spec or EnvironmentSpec())
         self._found: Interpreter | None = None
 
-    def prepare(self, progress: Progress) -> None:
+    def prepare(self, progress: Progress, cancelled: threading.Event | None = None) -> None:
         """Look at the interpreter.
 
         Raises:
@@ -223,75 +217,16 @@ def absolute_model(model: str) -> str:
 
 
 def by_hand(task: Task) -> list[str]:
-    """Arguments that one would type: the name as the user wrote it, and the result in the working folder."""
+    """Arguments that one would type: the model's name as the user wrote it."""
     request = task.request
     if isinstance(request, Future):
         done = request.done() and not request.cancelled() and request.exception() is None
         text = json.dumps(dict(request.result())) if done else "-"
     else:
         text = json.dumps(dict(request))
-    return [task.model, "--out", task.out, "--request", text]
+    return [task.model, "--out", str(task.result), "--request", text]
 
 
 def ended(status: int) -> str:
     """How a process ended, in words."""
     return f"it {how(status)}"
-
-
-def record_in_subprocess(
-    spec: str, out: Path, request: Mapping[str, Any], progress: Progress = lambda stage, done, total: None
-) -> Trace:
-    """Record the model that ``spec`` names, in a process of its own, and open the recording.
-
-    Args:
-        spec: a model file, a folder, ``file.py:function`` or ``package.module:function``.
-        out: the folder to write.
-        request: see :func:`porting_check.recorder.__main__.record_to`.
-        progress: called with what the inner process reports.
-
-    Raises:
-        PortingError: whatever the inner side raised, as it was.
-        RunError: the process died; with its last words.
-    """
-    _call("porting_check.recorder", spec, out, request, progress)
-    return load_trace(str(out))
-
-
-def gradients_in_subprocess(
-    spec: str,
-    out: Path,
-    inputs: Mapping[str, np.ndarray],
-    cotangents: Mapping[str, np.ndarray],
-    weights: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, np.ndarray]:
-    """Differentiate the model that ``spec`` names, in a process of its own.
-
-    Args:
-        spec: as for :func:`record_in_subprocess`.
-        out: the file of tensors to write; its folder also receives what is sent.
-        inputs: by name, in the model's own layouts, as recorded.
-        cotangents: by output path.
-        weights: parameters by native name, put into the model first.
-
-    Returns:
-        Gradients by the keys of the recording, see :meth:`porting_check.neutral.adapter.Adapter.gradients`.
-
-    Raises:
-        Unsupported: this kind of model cannot be differentiated.
-        RunError: the model raised, or the process died.
-    """
-    request = {}
-    for name, arrays in (("inputs", inputs), ("cotangents", cotangents), ("weights", weights)):
-        if arrays is not None:
-            request[name] = str(out.with_name(f"{out.stem}-{name}.safetensors"))
-            write_tensors(request[name], {key: np.asarray(array) for key, array in arrays.items()})
-    _call("porting_check.recorder.gradients", spec, out, request, lambda stage, done, total: None)
-    header = read_header(str(out))
-    return {name: np.array(read_tensor(str(out), name, header)) for name in header["tensors"]}
-
-
-def _call(module: str, spec: str, out: Path, request: Mapping[str, Any], progress: Progress) -> None:
-    """Run one of the recorder's modules here; joined to a folder, an absolute path stays what it is."""
-    with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-        task = Task(model=spec, folder=Path(folder), out=str(out.absolute()), request=request, module=module)
-        LocalRunner().run(task, progress)

@@ -17,7 +17,9 @@ from porting_check.neutral.errors import PortingError, RunError
 Progress = Callable[[str, int, int], None]
 
 FILES = ("inputs", "weights", "cotangents", "like")
-"""Keys of a request that name files: a path, or paths by name (``like`` only as a path; by name it holds layouts). ``announce`` names a file that is written."""
+"""Keys of a request that name files: a path, or paths by name (``like`` only as a path; by name it holds layouts).
+
+``announce`` names a file that is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +86,11 @@ class Runner(Protocol):
 
     title: str
 
-    def prepare(self, progress: Progress) -> None:
-        """Make what is needed before the first task (a virtual environment), or check that it is there (an image)."""
+    def prepare(self, progress: Progress, cancelled: threading.Event | None = None) -> None:
+        """Make what is needed before the first task (a virtual environment), or check that it is there (an image).
+
+        Setting ``cancelled`` ends it early.
+        """
 
     def origin(self) -> Mapping[str, str]:
         """What pins this environment, for the recording: ``{"image": …, "digest": …}``, ``{"lock": …}``; after ``prepare``."""

@@ -120,7 +120,7 @@ class Side:
         Raises:
             PortingError: whatever the inside raised, as it was; ``RunError`` when it could not be run to its end.
         """
-        self.runner.prepare(self.progress)
+        self.runner.prepare(self.progress, self.cancelled)
         asked = _mapped(request, lambda given: self._whole(given, announced is not None))
         task = self.task(asked, out)
 
@@ -168,7 +168,7 @@ class Side:
             if arrays is not None:
                 request[name] = str(self.given / f"gradients-{name}.safetensors")
                 write_tensors(request[name], {key: np.asarray(array) for key, array in arrays.items()})
-        self.runner.prepare(self.progress)
+        self.runner.prepare(self.progress, self.cancelled)
         task = self.task(request, "gradients.safetensors", "porting_check.recorder.gradients")
         self.runner.run(task, self.progress)
         return _tensors(task.result)

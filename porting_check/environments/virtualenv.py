@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from porting_check.environments.cache import cache_folder, label, locked, made_folder, write_whole
+from porting_check.environments.cache import VARIABLE, cache_folder, label, locked, made_folder, write_whole
 from porting_check.environments.installing import (
     NAME,
     Installer,
@@ -37,8 +37,6 @@ LOCK = "porting-check-lock.txt"
 
 FOR = "# Made by porting-check for "
 STEPS = 3
-FOLDER = "environment"
-"""Name of the virtual environment in the commands that one types by hand."""
 
 Step = Callable[[int, str], None]
 
@@ -122,6 +120,7 @@ class VirtualenvRunner(ArchiveRunner):
 
     def commands(self, task: Task) -> list[str]:
         """The lines of shell that do by hand what :meth:`prepare` and :meth:`run` do. Nothing is made for it."""
+        folder = str(task.folder / "environment")
         python = self.spec.python or ".".join(map(str, sys.version_info[:2]))
         if self.spec.lock and os.path.isfile(self.spec.lock):
             files = ["--no-deps", "-r", self.spec.lock]
@@ -129,16 +128,16 @@ class VirtualenvRunner(ArchiveRunner):
             files = requirement_words(self.spec.requirements)
         if self._installer.name == "uv":
             lines = [
-                ["uv", "venv", "--python", python, FOLDER],
-                ["uv", "pip", "install", "--python", FOLDER, *files],
+                ["uv", "venv", "--python", python, folder],
+                ["uv", "pip", "install", "--python", folder, *files],
             ]
         else:
             program = python if os.path.exists(python) else f"python{python}"
             lines = [
-                [program, "-m", "venv", FOLDER],
-                [f"{FOLDER}/bin/python", "-m", "pip", "install", *files],
+                [program, "-m", "venv", folder],
+                [f"{folder}/bin/python", "-m", "pip", "install", *files],
             ]
-        return [*(shlex.join(line) for line in lines), *self.lines(task, f"{FOLDER}/bin/python")]
+        return [*(shlex.join(line) for line in lines), *self.lines(task, f"{folder}/bin/python")]
 
     def _prepare(self, progress: Progress, cancelled: threading.Event) -> None:
         def step(done: int, what: str) -> None:
@@ -222,30 +221,39 @@ class VirtualenvRunner(ArchiveRunner):
         self, root: Path, asked: str, lock: str, base: Interpreter, step: Step, cancelled: threading.Event
     ) -> str:
         """Make it under a temporary name, and give it its name when it is whole; its lock."""
-        temporary = Path(tempfile.mkdtemp(prefix=f".{asked}.", dir=root))
+        temporary = _temporary(root, asked)
         work, venv = Work(title=self.title, folder=temporary, cancelled=cancelled), temporary / "venv"
         try:
             if not lock:
                 step(0, f"resolving with {self._installer.name}")
                 resolved = self._installer.resolve(self.spec.requirements, base, venv, work)
                 lock = f"{self._header(base)}\n{resolved}"
-            target = self._target(root, lock, base)
-            if self._use(target, lock):
-                return lock
-            if not python_of(venv).exists():
-                count = len(locked_names(lock))
-                step(1, f"installing {count} package{'s' * (count != 1)} with {self._installer.name}")
-                self._installer.install(body(lock), base, venv, work)
-            self._check(venv, lock, work, step)
-            (venv / LOCK).write_text(lock, encoding="utf-8")
-            _into_place(venv, target)
-            if not self._use(target, lock):
-                raise RunError(
-                    f"{self.title}: the environment was made, and its Python cannot be started: {target}"
-                )
+            self._install(self._target(root, lock, base), lock, base, venv, work, step)
             return lock
+        except OSError as error:
+            raise RunError(
+                f"{self.title}: the environment cannot be made in {str(root)!r}: {error.strerror or error}"
+            ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _install(
+        self, target: Path, lock: str, base: Interpreter, venv: Path, work: Work, step: Step
+    ) -> None:
+        """Install what is locked, unless resolving did so already, or another lock file had the same content."""
+        if self._use(target, lock):
+            return
+        if not python_of(venv).exists():
+            count = len(locked_names(lock))
+            step(1, f"installing {count} package{'s' * (count != 1)} with {self._installer.name}")
+            self._installer.install(body(lock), base, venv, work)
+        self._check(venv, lock, work, step)
+        (venv / LOCK).write_text(lock, encoding="utf-8")
+        _into_place(venv, target)
+        if not self._use(target, lock):
+            raise RunError(
+                f"{self.title}: the environment was made, and its Python cannot be started: {target}"
+            )
 
     def _check(self, venv: Path, lock: str, work: Work, step: Step) -> None:
         """Whether numpy and the frameworks can be imported, each in a process of its own."""
@@ -309,6 +317,15 @@ def _versions(lock: str) -> str:
     """The versions that matter for whether a framework can be imported."""
     shown = ("numpy", "protobuf", *IMPORTS)
     return ", ".join(f"{name} {version}" for name, version in locked_names(lock).items() if name in shown)
+
+
+def _temporary(root: Path, asked: str) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{asked}.", dir=root))
+    except OSError as error:
+        raise RunError(
+            f"the cache folder {str(root)!r} cannot be written: {error.strerror or error}; name another one with {VARIABLE}"
+        ) from None
 
 
 def _remove_leftovers(root: Path, asked: str) -> None:

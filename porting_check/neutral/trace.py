@@ -7,7 +7,7 @@ of one layer or operator; its ports say which values it read and made, so the re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -195,7 +195,8 @@ class Trace:
     ``inputs`` and ``outputs`` are ports of the whole model: ``name`` is the input's name or the output's path
     (``0``, ``logits``, ``boxes/1``), ``value`` the key of the tensor. ``values`` maps every key to its array; a recording
     on disk reads them lazily. ``kept`` is the statement of a pruned recording (:mod:`porting_check.keeping`): what was
-    dropped, with a note of each; ``None`` when everything is there.
+    dropped, with a note of each; ``None`` when everything is there. ``restored`` names values that were not recorded but
+    computed again from the nodes, so that nothing can be learned from how near they are to what the nodes give.
     """
 
     model: str
@@ -206,6 +207,7 @@ class Trace:
     values: Mapping[str, np.ndarray]
     checks: Checks = Checks()
     kept: Optional[Mapping[str, Any]] = None
+    restored: FrozenSet[str] = frozenset()
 
     def parameters(self) -> Dict[str, np.ndarray]:
         """Every parameter that a record used, by its native name, in native layout."""

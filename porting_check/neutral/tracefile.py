@@ -1,8 +1,8 @@
 """Traces on disk: a folder of safetensors shards and one JSON-lines index, written as a stream.
 
 ``index.jsonl`` begins with a head (schema, model, environment), has one line per value and per record, and ends with a
-tail that counts them and carries the digests of the shards and of all lines before it. A folder without the tail was cut short. While it is being
-written the folder is called ``NAME.partial``; only a whole recording gets its name.
+tail that counts them and carries the digests of the shards and of all lines before it. A folder without the tail was cut
+short. While it is being written the folder is called ``NAME.partial``; only a whole recording gets its name.
 """
 
 from __future__ import annotations

@@ -24,10 +24,11 @@ class SideTruth:
     """One side's own truth: its nodes in float64 on its own recorded values.
 
     Values inside a layer were not recorded; their truth, and what round-off may do to them, is kept for the region that
-    begins there, a few at a time.
+    begins there, a few at a time and at most ``KEPT_BYTES`` of them (but one always).
     """
 
     KEPT = 6
+    KEPT_BYTES = 256 * 2**20
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -47,8 +48,12 @@ class SideTruth:
 
     def _keep(self, key: str, found: tuple[Array, Bounds]) -> None:
         self._inner[key] = found
-        while len(self._inner) > self.KEPT:
+        while len(self._inner) > self.KEPT or (len(self._inner) > 1 and self._size() > self.KEPT_BYTES):
             self._inner.popitem(last=False)
+
+    def _size(self) -> int:
+        """Bytes that the kept values hold: each with its limit and what its typical error is computed from."""
+        return sum(4 * truth.nbytes for truth, _ in self._inner.values())
 
     def bounded(
         self, steps: tuple[int, ...], target: str, boundary: Sequence[str], known: Bounds | None = None
@@ -73,9 +78,9 @@ class SideTruth:
         return found
 
     def judged(self, target: str, boundary: Sequence[str], truth: Array, bounds: Bounds) -> Rounding | None:
-        """The recorded value of ``target`` against its truth; ``None`` where it was not recorded."""
+        """The recorded value of ``target`` against its truth; ``None`` where it, or what it was made from, was not recorded."""
         native = self.graph.array(target)
-        if native is None:
+        if native is None or not self.graph.trace.restored.isdisjoint([target, *boundary]):
             return None
         known = {key: array for key in boundary if (array := self.graph.array(key)) is not None}
         layout = self.graph.layouts.get(target, "")
@@ -111,8 +116,12 @@ def judged(
     """
     if native.shape != truth.shape:
         return IMPOSSIBLE
+    # Laid out in memory as the truth and its limits are, so that the rule walks through all of them without copies.
+    error = np.empty_like(
+        truth, np.complex128 if "c" in (native.dtype.kind, truth.dtype.kind) else np.float64
+    )
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.subtract(native, truth, dtype=np.complex128 if native.dtype.kind == "c" else np.float64)
+        np.subtract(native, truth, out=error)
     found = _against(error, truth, bounds, channel, unit)
     if found != IMPOSSIBLE or np.isfinite(error).all():
         return found
@@ -130,8 +139,14 @@ def _against(error: Array, truth: Array, bounds: Bounds, channel: int | None, un
             return rounding
         return judge_rounding(error, limit, usual=np.broadcast_to(bounds.usual(), error.shape))
     for exactly in (False, True):
-        tau = np.broadcast_to(bounds.spread(exactly), error.shape)
-        rounding = judge_rounding(error, limit, tau, result=truth, channel=channel, unit=unit)
+        rounding = judge_rounding(
+            error,
+            limit,
+            np.broadcast_to(bounds.spread(exactly), error.shape),
+            result=truth,
+            channel=channel,
+            unit=unit,
+        )
         if rounding.ratio <= SURELY or np.isinf(rounding.ratio):
             break
     return rounding

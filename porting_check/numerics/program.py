@@ -132,7 +132,7 @@ class Program:
         errors: dict[str, Bounds] = dict(known or {})
         uses = self._uses(steps)
         for index in steps:
-            self._step(self.graph.steps[index], held, errors, edits, unit)
+            self._step(self.graph.steps[index], held, errors, edits, unit, given)
             for key in uses.pop(index, ()):
                 if key not in keep:
                     held.pop(key, None)
@@ -148,7 +148,13 @@ class Program:
         return freed
 
     def _step(
-        self, step: Step, held: dict[str, Array], errors: dict[str, Bounds], edits: Edits, unit: float | None
+        self,
+        step: Step,
+        held: dict[str, Array],
+        errors: dict[str, Bounds],
+        edits: Edits,
+        unit: float | None,
+        given: Mapping[str, Array],
     ) -> None:
         if step.node is None:
             record = self.graph.record_of(step)
@@ -170,9 +176,21 @@ class Program:
             local.update(zip(node.outputs, outputs, strict=False))
             if unit is not None:
                 incoming = [self._error(operand, errors) for operand in step.inputs]
-                bounds = bounds_of(node, inputs, incoming, outputs, unit)
+                kept = [self._narrow(step, n, x, given) for n, x in zip(node.inputs, inputs, strict=True)]
+                bounds = bounds_of(node, inputs, incoming, outputs, unit, held=kept)
                 self._bound(step, node, dict(zip(node.outputs, bounds, strict=False)), errors)
         self._write(step, chain[-1], local, held)
+
+    def _narrow(
+        self, step: Step, name: str, evaluated: Array | None, given: Mapping[str, Array]
+    ) -> Array | None:
+        """An operand as it was recorded, which takes half the memory of what it is evaluated in (or none, on disk)."""
+        operand = self.graph.operand(step.record, name)
+        array = given.get(operand.key, self.graph.array(operand.key)) if name else None
+        if array is None or evaluated is None or array.dtype not in (np.float32, np.float16):
+            return evaluated
+        moved = to_canonical(array, operand.layout, operand.canonical)
+        return moved if moved.shape == evaluated.shape else evaluated
 
     @staticmethod
     def _error(operand: Operand, errors: Mapping[str, Bounds]) -> Bounds | None:

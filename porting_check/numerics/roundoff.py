@@ -126,9 +126,11 @@ def any_order(count: float, magnitude: Array, result: Array, unit: float) -> Arr
     """Limit of a sum of ``count`` products in any order of summation; see the module's head."""
     factor = 0.577 * np.sqrt(2 * np.log(2 * max(result.size, 1) / 1e-9)) * unit
     half = factor * np.sqrt(count + 2) / 2
-    limit: Array = np.abs(result)
-    limit = limit * (half + factor)
-    return np.asarray(limit + half * magnitude)
+    limit = np.asarray(
+        half * magnitude
+    )  # in place from here on: these are the largest arrays that a comparison holds
+    limit += np.abs(result) * (half + factor)
+    return limit
 
 
 def _moved(

@@ -24,24 +24,27 @@ def addition(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
     """A rounding of each sum, and the errors of all terms."""
-    limit = 2 * unit * np.abs(output) * max(1, len(inputs) - 1)
+    limit = np.asarray(np.abs(output))
+    limit *= 2 * unit * max(1, len(inputs) - 1)
     for position in range(len(inputs)):
         error = errors_of(incoming, position)
         if error is not None:
-            limit = limit + error
-    return np.broadcast_to(limit, output.shape)
+            limit += error
+    return limit
 
 
 def product(
     node: Node, inputs: Sequence[Array | None], incoming: Sequence[Array | None], output: Array, unit: float
 ) -> Array:
     """A rounding of the product, and each factor's error times the other."""
-    limit = 2 * unit * np.abs(output) + TINY * (unit > 2.0**-53)
+    limit = np.asarray(np.abs(output))
+    limit *= 2 * unit
+    limit += TINY * (unit > 2.0**-53)
     for position, other in ((0, 1), (1, 0)):
         error, factor = errors_of(incoming, position), inputs[other]
         if error is not None and factor is not None:
-            limit = limit + error * np.abs(factor)
-    return np.broadcast_to(limit, output.shape)
+            limit += error * np.abs(factor)
+    return limit
 
 
 def contraction(

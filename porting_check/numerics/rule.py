@@ -176,8 +176,12 @@ def _measured(
 ) -> _Measured:
     """One pass over all arrays, block by block, so that each stays in the cache."""
     outer, channels, inner = 1, 1, error.size
+    # In the order of memory, so that a channels-last view of a channels-first tensor is walked through without a copy.
+    order = sorted(range(error.ndim), key=lambda axis: -error.strides[axis])
+    whole = error.shape
+    error = error.transpose(order)
     if channel is not None and error.ndim:
-        channel %= error.ndim
+        channel = order.index(channel % error.ndim)
         outer, channels, inner = (
             prod(part)
             for part in (error.shape[:channel], (error.shape[channel],), error.shape[channel + 1 :])
@@ -185,8 +189,12 @@ def _measured(
     found = _Measured(error.size, channels, channel is not None)
     found.by_channel, found.paths = np.zeros(channels), np.zeros(channels)
     shape = (outer, channels, inner)
-    errors, limits = error.reshape(shape), np.broadcast_to(limit, error.shape).reshape(shape)
-    rest = [None if x is None else np.broadcast_to(x, error.shape).reshape(shape) for x in (tau, result)]
+    errors = error.reshape(shape)
+    limits, *rest = (
+        None if x is None else np.broadcast_to(x, whole).transpose(order).reshape(shape)
+        for x in (limit, tau, result)
+    )
+    assert limits is not None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for part in _parts(outer, channels, inner):
             _add(found, part[1], errors[part], limits[part], *(None if x is None else x[part] for x in rest))

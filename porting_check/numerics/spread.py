@@ -129,11 +129,11 @@ def _spread(
         return None
 
     def passed(exactly: bool) -> Array:
-        given: list[Array | None] = [None] * len(inputs)
-        given[place] = spread(exactly)
-        carried = roundoff.limits(node, inputs, given, outputs, 0.0)[0]
-        own = roundoff.limits(node, inputs, [None] * len(inputs), outputs, unit)[0]
-        return np.asarray(carried + own / OWN)
+        exact: list[Array | None] = [None] * len(inputs)
+        given = [*exact[:place], spread(exactly), *exact[place + 1 :]]
+        found = np.asarray(roundoff.limits(node, inputs, given, outputs, 0.0)[0])
+        del given
+        return found + roundoff.limits(node, inputs, exact, outputs, unit)[0] / OWN
 
     return passed
 

@@ -20,7 +20,7 @@ from porting_check.neutral.adapter import Adapter
 from porting_check.neutral.errors import InputError, PortingError, RecordingError
 from porting_check.neutral.tensorfile import write_tensors
 from porting_check.neutral.trace import Environment
-from porting_check.neutral.tracefile import TraceWriter
+from porting_check.neutral.tracefile import TraceWriter, refuse_foreign
 from porting_check.recorder.inputs import fitting, load_inputs, named, probe, suited, translate
 from porting_check.recorder.machine import machine
 from porting_check.recorder.session import Progress, record_model
@@ -105,6 +105,7 @@ def record_to(
     Raises:
         PortingError: the model cannot be opened or run, bad inputs, or the recording cannot be written.
     """
+    refuse_foreign(out)
     model, adapter = open_model(spec)
     wanted = request()
     if wanted.get("weights"):

@@ -113,7 +113,7 @@ def _image(path: str) -> np.ndarray:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise InputError(f"{path!r} is an image: run pip install 'porting-check[image]' to read it") from None
+        raise InputError(f"{path!r} is an image; to read it, run: pip install pillow") from None
     with Image.open(path) as image:
         pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.float32)
     return pixels[None] / np.float32(255)

@@ -157,28 +157,20 @@ def _seed(text: str) -> int:
 def record(options: Any, out: TextIO) -> int:
     """``record``: open the model, choose its inputs, record it."""
     packed_info.need_numpy()
-    from porting_check.neutral.tracefile import TraceWriter, load_trace
-    from porting_check.recorder.__main__ import choose_inputs
-    from porting_check.recorder.session import record_model
-    from porting_check.recorder.sources import is_trace, open_model
+    from porting_check.neutral.tracefile import load_trace
+    from porting_check.recorder.__main__ import record_to
+    from porting_check.recorder.sources import is_trace
 
-    request = {"seed": options.seed, "inputs": files(options.inputs), "layouts": layouts(options.layout)}
+    request = {
+        "seed": options.seed,
+        "inputs": files(options.inputs),
+        "layouts": layouts(options.layout),
+        "check": not options.no_check,
+        "float64": options.float64,
+    }
     if is_trace(options.model):
         raise ModelError(f"{options.model!r} is (or is called like) a recording; record takes {MODEL_HELP}")
-    model, adapter = open_model(options.model)
-    inputs, known = choose_inputs(adapter.inputs(model), request)
-    with TraceWriter(options.out, options.model, adapter.environment()) as sink:
-        checks = record_model(
-            adapter,
-            model,
-            inputs,
-            sink,
-            layouts=known,
-            check=not options.no_check,
-            float64=options.float64,
-            progress=_progress(),
-        )
-        sink.finish(checks)
+    record_to(options.model, options.out, lambda: request, _progress())
     _tell(out, "\n".join(_facts(options.model, load_trace(options.out)) + [f"wrote {options.out}"]))
     return 0
 
@@ -249,6 +241,7 @@ def run(options: Any, out: TextIO) -> int:
     from porting_check.recorder.network import RESULT, VALUES, is_fed, run_network
     from porting_check.recorder.registry import load_adapter
 
+    _refuse_foreign(options.out, RESULT, VALUES)
     graph = Graph(load_trace(options.network))
     count = sum(1 for step in graph.steps if step.node is not None and is_fed(graph, step))
     if not count:
@@ -270,14 +263,18 @@ def run(options: Any, out: TextIO) -> int:
     return NOT_RUN if len(refused) == count else 0
 
 
-def _folder(path: str, *ours: str) -> None:
-    """A folder for results: new, empty, or one with earlier results, which go.
+def _refuse_foreign(path: str, *ours: str) -> None:
+    """Only an empty folder or one with earlier results may receive results.
 
     Raises:
-        RunError: something else is there, or it cannot be made.
+        RunError: something else is there.
     """
     if os.path.lexists(path) and (not os.path.isdir(path) or set(os.listdir(path)) - set(ours)):
         raise RunError(f"{path!r} exists and is not a result of run; it is left alone. Choose another path")
+
+
+def _folder(path: str, *ours: str) -> None:
+    """A folder for results; earlier ones go."""
     os.makedirs(path, exist_ok=True)
     for name in ours:
         if os.path.exists(os.path.join(path, name)):

@@ -13,7 +13,7 @@ import json
 import pkgutil
 import sys
 import types
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 from porting_check.neutral.adapter import Adapter
 from porting_check.neutral.errors import FrameworkMissing
@@ -23,6 +23,9 @@ TABLE = "packed.json"
 """In a packed recorder, beside this module: ``{"adapters": {framework: "module:class"}}``."""
 
 _CACHE: Dict[str, Adapter] = {}
+
+PARTS_OF = {"tensorflow": "keras"}
+"""Packages that come with a framework; without one the framework is not installed properly."""
 
 MAKERS = {"onnx": "onnxruntime"}
 """Packages whose objects are models of a framework that need not be loaded yet."""
@@ -99,7 +102,8 @@ def load_adapter(framework: str) -> Adapter:
         'torch'
 
     Raises:
-        FrameworkMissing: no such adapter, or its framework is not installed (the message names the extra).
+        FrameworkMissing: no such adapter, its framework or a package that the adapter needs is not installed (the message
+            says which, and what to install), or cannot be imported.
     """
     if framework in _CACHE:
         return _CACHE[framework]
@@ -111,10 +115,9 @@ def load_adapter(framework: str) -> Adapter:
     try:
         adapter: Adapter = known[framework]()()
     except ImportError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in (framework, "keras"):
-            raise
-        raise _absent(framework, missing) from None
+        if (error.name or "").split(".")[0].startswith("porting_check"):
+            raise  # a fault of the adapter itself
+        raise _unusable(framework, error) from error
     if (
         importlib.util.find_spec(framework) is None
     ):  # an adapter may import its framework only when it is used
@@ -130,6 +133,23 @@ def _absent(framework: str, missing: str) -> FrameworkMissing:
     return FrameworkMissing(f"{framework} is not installed here (no module {missing}); {way}")
 
 
+def _unusable(framework: str, error: ImportError) -> FrameworkMissing:
+    """Why an adapter cannot be used: its framework is missing, another package is, or one of them is broken."""
+    missing = (error.name or "").split(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not missing:
+        said = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return FrameworkMissing(
+            f"{framework} cannot be used here: {said}; its installation is damaged or of a version that its adapter does "
+            f"not know, in {sys.executable}"
+        )
+    if missing in (framework, PARTS_OF.get(framework)):
+        return _absent(framework, missing)
+    return FrameworkMissing(
+        f"{framework} cannot be used here: its adapter also needs the package {missing}, which is not installed; run: "
+        f"{sys.executable} -m pip install {missing}"
+    )
+
+
 def adapter_for(model: Any) -> Adapter:
     """The adapter that owns a live model. Only adapters whose framework is loaded already, or runs this type, are asked.
 
@@ -138,7 +158,8 @@ def adapter_for(model: Any) -> Adapter:
     """
     runs = MAKERS.get(type(model).__module__.split(".")[0], "")
     loaded = [name for name in sorted(installed()) if name in sys.modules or name == runs]
-    owners = [adapter for adapter in map(load_adapter, loaded) if adapter.owns(model)]
+    usable, unusable = _loaded(loaded)
+    owners = [adapter for adapter in usable if adapter.owns(model)]
     if len(owners) > 1 and callable(model):
         named = mentioned(model)
         owners = [adapter for adapter in owners if adapter.framework in named] or owners
@@ -152,10 +173,22 @@ def adapter_for(model: Any) -> Adapter:
         )
     raise FrameworkMissing(
         f"no adapter owns an object of type {kind}. Expected a keras.Model, tf.Module, torch.nn.Module, "
-        "onnx.ModelProto, a function of tensors, "
+        "onnx.ModelProto, a tf.function, a function of torch tensors or JAX arrays, "
         f"a trace or a path. Installed adapters: {', '.join(sorted(installed())) or 'none'}; "
-        f"frameworks loaded: {', '.join(loaded) or 'none'}"
+        f"frameworks loaded: {', '.join(loaded) or 'none'}" + "".join(f". {reason}" for reason in unusable)
     )
+
+
+def _loaded(frameworks: List[str]) -> Tuple[List[Adapter], List[str]]:
+    """The adapters of these frameworks, and why others cannot be used: that must not keep a model from its own adapter."""
+    usable: List[Adapter] = []
+    unusable: List[str] = []
+    for framework in frameworks:
+        try:
+            usable.append(load_adapter(framework))
+        except FrameworkMissing as error:
+            unusable.append(str(error))
+    return usable, unusable
 
 
 PARTS = {"flax": "jax", "equinox": "jax", "jaxlib": "jax", "keras": "tensorflow"}

@@ -27,11 +27,8 @@ SUFFIXES = {
 }
 """Framework of a file suffix, so that a file can be opened without importing every framework."""
 
-FORMS = (
-    "a model file ("
-    + " ".join(sorted(SUFFIXES))
-    + "), a SavedModel folder, a recording, file.py:function or package.module:function"
-)
+RUNNABLE = f"a model file ({' '.join(sorted(SUFFIXES))}), a SavedModel folder, file.py:function or package.module:function"
+FORMS = RUNNABLE + "; where nothing is run, a recording too"
 
 
 def is_trace(spec: str) -> bool:
@@ -70,6 +67,8 @@ def framework_of(spec: str) -> str:
         return ""
     if not os.path.exists(spec):
         raise ModelError(f"{spec!r} does not exist. Expected {FORMS}")
+    if is_trace(spec):
+        raise ModelError(f"{spec!r} is a recording; here a model is needed that can be run: {RUNNABLE}")
     if os.path.isdir(spec):
         if not os.path.isfile(os.path.join(spec, "saved_model.pb")):
             raise ModelError(

@@ -195,8 +195,8 @@ def _parameters(suspect: Suspect) -> list[ParameterResult]:
 
 
 def _finding(found: Examination, judged: Judgement, pair: PairResult) -> Finding:
-    suspect = Suspect(found.judge, judged)
-    result = diagnose(suspect)
+    judged = found.judge.with_truth(judged)
+    result = diagnose(Suspect(found.judge, judged))
     if result.best is None:
         why = (
             pair.explanation

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from porting_check.report import wording
+from porting_check.report.log_axis import LogAxis
 from porting_check.report.result import PairResult, Report
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def growth(report: Report) -> Growth | None:
     known = [error for both in errors for error in both if error is not None]
     if not known:
         return None
-    axis = _Axis(known)
+    axis = _axis(known)
     step = (WIDTH - LEFT - RIGHT) / len(errors)
     points = tuple(
         _point(number, LEFT + step * (number - 0.5), pair, error, axis)
@@ -109,9 +110,9 @@ def growth(report: Report) -> Growth | None:
         points=points,
         line=_line(points, errors),
         step=step,
-        decades=axis.decades(),
+        decades=_decades(axis),
         columns=tuple((LEFT + step * (number - 0.5), str(number)) for number in _ticks(len(points))),
-        resolution=axis.height(RESOLUTION),
+        resolution=axis.place(RESOLUTION),
         zero=axis.zero,
         infinite=axis.infinite,
         first=next((point for point in points if point.verdict == "divergent"), None),
@@ -119,40 +120,27 @@ def growth(report: Report) -> Growth | None:
     )
 
 
-class _Axis:
-    """A logarithmic axis with one lane for zero and one for what is not finite, where they occur."""
+def _axis(values: list[float]) -> LogAxis:
+    """Whole decades that hold all values and float32's resolution."""
+    positive = [value for value in values if math.isfinite(value) and value > 0]
+    low = math.floor(math.log10(min([*positive, RESOLUTION])))
+    high = math.ceil(math.log10(max([*positive, RESOLUTION * 10])))
+    return LogAxis(values, (low, high), top=TOP, bottom=HEIGHT - BOTTOM, lane=LANE, margin=6)
 
-    def __init__(self, values: list[float]) -> None:
-        positive = [value for value in values if math.isfinite(value) and value > 0]
-        self.low = math.floor(math.log10(min([*positive, RESOLUTION])))
-        self.high = math.ceil(math.log10(max([*positive, RESOLUTION * 10])))
-        self.zero = HEIGHT - BOTTOM - LANE / 2 if 0 in values else None
-        self.infinite = TOP + LANE / 2 if not all(map(math.isfinite, values)) else None
-        self._floor = HEIGHT - BOTTOM - (LANE if self.zero else 6)
-        self._roof = TOP + (LANE if self.infinite else 6)
 
-    def height(self, value: float) -> float:
-        """Where a value stands."""
-        if not math.isfinite(value):
-            return self.infinite or TOP
-        if value <= 0:
-            return self.zero or HEIGHT - BOTTOM
-        share = (math.log10(value) - self.low) / (self.high - self.low)
-        return round(self._floor - share * (self._floor - self._roof), 1)
-
-    def decades(self) -> tuple[tuple[float, str], ...]:
-        """Grid lines: at most about eight."""
-        stride = max(1, math.ceil((self.high - self.low) / 8))
-        return tuple(
-            (self.height(10.0**power), f"1e{power}" if power else "1")
-            for power in range(self.low, self.high + 1, stride)
-        )
+def _decades(axis: LogAxis) -> tuple[tuple[float, str], ...]:
+    """Grid lines: at most about eight."""
+    low, high = int(axis.low), int(axis.high)
+    stride = max(1, math.ceil((high - low) / 8))
+    return tuple(
+        (axis.place(10.0**power), f"1e{power}" if power else "1") for power in range(low, high + 1, stride)
+    )
 
 
 def _point(
-    number: int, x: float, pair: PairResult, error: tuple[float | None, float | None], axis: _Axis
+    number: int, x: float, pair: PairResult, error: tuple[float | None, float | None], axis: LogAxis
 ) -> Point:
-    isolated, end = (None if value is None else axis.height(value) for value in error)
+    isolated, end = (None if value is None else axis.place(value) for value in error)
     numbers = f"isolated {wording.number(error[0])}, end to end {wording.number(error[1])}"
     title = f"{number}: {wording.pair_name(pair)}\n{pair.verdict}\n{numbers}"
     return Point(

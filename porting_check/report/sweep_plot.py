@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from porting_check.report import wording
+from porting_check.report.log_axis import LogAxis
 from porting_check.report.sweep_result import Sweep, SweepPoint, sum_of
 from porting_check.report.webpage import asset, environment, markup
 
@@ -87,7 +88,7 @@ def plot(result: Sweep, drawing: Drawing | None = None) -> Plot | None:
     known = [value for value in every if value is not None]
     if not any(curve(p) is not None for curve in curves.values() for p in result.points):
         return None
-    across, up = _Across([point.value for point in result.points]), _Up(known)
+    across, up = _Across([point.value for point in result.points]), _up(known)
     faint = {n: _isolated(n) for n in curves} if result.depth and chosen == "error" else {}
     made = tuple(
         _curve(result, name, number, height, across, up, faint.get(name), chosen)
@@ -100,7 +101,7 @@ def plot(result: Sweep, drawing: Drawing | None = None) -> Plot | None:
         y_label="rms error / rms of the output" if chosen == "error" else "sum of absolute differences",
         curves=made,
         columns=across.ticks(),
-        heights=up.ticks(),
+        heights=_heights(up),
         band=_area(result, low, high, across, up),
         upper=upper,
         limit=_path([(across.place(p.value), up.place(v)) for p in _ordered(result) if (v := limit(p))]),
@@ -186,46 +187,30 @@ class _Across:
         return tuple(found)
 
 
-class _Up:
-    """The vertical axis: logarithmic, with lanes for zero and for what is not finite where they occur."""
+def _up(values: Sequence[float]) -> LogAxis:
+    """The vertical axis, a little longer than the values reach."""
+    positive = [math.log10(value) for value in values if value > 0 and math.isfinite(value)] or [-8.0, -6.0]
+    margin = max(0.08 * (max(positive) - min(positive)), 0.12)
+    ends = min(positive) - margin, max(positive) + margin
+    return LogAxis(values, ends, top=TOP, bottom=HEIGHT - BOTTOM, lane=LANE)
 
-    def __init__(self, values: Sequence[float]) -> None:
-        positive = [math.log10(value) for value in values if value > 0 and math.isfinite(value)] or [
-            -8.0,
-            -6.0,
-        ]
-        margin = max(0.08 * (max(positive) - min(positive)), 0.12)
-        self.low, self.high = min(positive) - margin, max(positive) + margin
-        self.zero = HEIGHT - BOTTOM - LANE / 2 if any(value <= 0 for value in values) else None
-        self.infinite = TOP + LANE / 2 if not all(map(math.isfinite, values)) else None
-        self._floor = HEIGHT - BOTTOM - (LANE if self.zero else 0)
-        self._roof = TOP + (LANE if self.infinite else 0)
 
-    def place(self, value: float) -> float:
-        """Where a value stands."""
-        if not math.isfinite(value):
-            return self.infinite or TOP
-        if value <= 0:
-            return self.zero or HEIGHT - BOTTOM
-        share = (math.log10(value) - self.low) / (self.high - self.low)
-        return round(self._floor - share * (self._floor - self._roof), 1)
-
-    def ticks(self) -> tuple[tuple[float, str], ...]:
-        """Decades; with 2 and 5 between them where there are few."""
-        decades = range(math.floor(self.low), math.ceil(self.high) + 1)
-        few = self.high - self.low < 2.5
-        stride = max(1, math.ceil((self.high - self.low) / 9))
-        values = [
-            (factor, power)
-            for power in decades
-            if few or power % stride == 0
-            for factor in ((1, 2, 5) if few else (1,))
-        ]
-        return tuple(
-            (self.place(factor * 10.0**power), f"{factor}e{power:+03d}" if power else f"{factor}")
-            for factor, power in values
-            if self.low <= math.log10(factor) + power <= self.high
-        )
+def _heights(up: LogAxis) -> tuple[tuple[float, str], ...]:
+    """Decades; with 2 and 5 between them where there are few."""
+    decades = range(math.floor(up.low), math.ceil(up.high) + 1)
+    few = up.high - up.low < 2.5
+    stride = max(1, math.ceil((up.high - up.low) / 9))
+    values = [
+        (factor, power)
+        for power in decades
+        if few or power % stride == 0
+        for factor in ((1, 2, 5) if few else (1,))
+    ]
+    return tuple(
+        (up.place(factor * 10.0**power), f"{factor}e{power:+03d}" if power else f"{factor}")
+        for factor, power in values
+        if up.low <= math.log10(factor) + power <= up.high
+    )
 
 
 def _curve(
@@ -234,7 +219,7 @@ def _curve(
     number: int,
     height: Height,
     across: _Across,
-    up: _Up,
+    up: LogAxis,
     faint: Height | None,
     drawing: Drawing,
 ) -> Curve:
@@ -271,7 +256,7 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
     return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(places))
 
 
-def _area(result: Sweep, low: Height, high: Height, across: _Across, up: _Up) -> str:
+def _area(result: Sweep, low: Height, high: Height, across: _Across, up: LogAxis) -> str:
     """The outline of the band, up along its upper line and back along its lower one."""
     both = [(across.place(p.value), low(p), high(p)) for p in _ordered(result)]
     known = [(x, up.place(one), up.place(two)) for x, one, two in both if one and two]

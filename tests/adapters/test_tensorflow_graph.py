@@ -336,6 +336,16 @@ def test_a_function_that_cannot_be_traced_says_why():
         graph.predict(forward, {"0": noise(2)})
 
 
+@pytest.mark.parametrize("kind", ["module", "function"])
+def test_a_model_that_was_built_in_a_graph_of_tensorflow_1_says_what_to_do(kind):
+    with tf.Graph().as_default():
+        module = Network()
+        constant = tf.constant(np.ones((3, 2), np.float32), name="made_outside")
+    model = module if kind == "module" else tf.function(lambda x: tf.matmul(x, constant))
+    with pytest.raises(ModelError, match=r"graph of TensorFlow 1 .*enable_eager_execution\(\) before"):
+        graph.predict(model, {"0": np.ones((1, 8, 8, 3) if kind == "module" else (2, 3), np.float32)})
+
+
 def test_an_operator_that_tensorflow_does_not_know_is_named():
     unknown = v1.GraphDef()
     unknown.node.add(name="x", op="Placeholder").attr["dtype"].type = 1

@@ -251,6 +251,13 @@ def test_a_folder_with_something_else_is_left_alone(user, torch_done):
     assert contents(user / "taken") == {"thesis.txt": b"mine"}
 
 
+def test_a_folder_with_something_else_is_refused_before_the_model_is_opened(user, torch_done, numpy_only):
+    done = bare(user, numpy_only, "record", "net.py:build", "--inputs", "x.npy", "--out", "taken")
+    refused(done, 3, "'taken' exists and is not a recording; it is left alone")
+    done = bare(user, numpy_only, "run", "torch.trace", "--framework", "torch", "--out", "taken")
+    refused(done, 3, "'taken' exists and is not a result of run; it is left alone")
+
+
 # ----------------------------------------------------------------------------------------------------
 # Environments that lack something
 

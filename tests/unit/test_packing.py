@@ -374,7 +374,7 @@ def test_results_of_run_replace_their_like_and_nothing_else(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in (taken, tmp_path / "file"):
         with pytest.raises(RunError, match="left alone"):
-            packed._folder(str(path), "result.json")
+            packed._refuse_foreign(str(path), "result.json")
     assert (taken / "thesis.txt").read_text() == "mine"
     (tmp_path / "before").mkdir()
     (tmp_path / "before" / "result.json").write_text("{}")

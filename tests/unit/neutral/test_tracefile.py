@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import struct
@@ -17,7 +18,7 @@ from porting_check.neutral import tensorfile, tracefile
 from porting_check.neutral.errors import RecordingError, TraceError
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Checks, Environment, MemorySink, Port, Record
-from porting_check.neutral.tracefile import TraceWriter, load_trace
+from porting_check.neutral.tracefile import TraceWriter, digest_of, load_trace
 
 ENVIRONMENT = Environment("numpy", {"numpy": np.__version__}, modes={"x64": "off"})
 NODE = Node(
@@ -146,6 +147,62 @@ def test_a_changed_tensor_is_found_when_asked(tmp_path):
     load_trace(str(path))
     with pytest.raises(TraceError, match="changed since"):
         load_trace(str(path), verify=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"layer1"', '"layer7"', 1),
+        lambda text: text.replace('"test"', '"torch.relu"', 1),
+        lambda text: text.replace('"NC","NC"', '"CN","NC"', 1),
+        lambda text: text.replace('"x64":"off"', '"x64":"on"', 1),
+    ],
+)
+def test_a_changed_index_is_always_found(tmp_path, change):
+    path = write(tmp_path / "a.trace", [np.arange(4.0), np.arange(3.0)])
+    text = (path / "index.jsonl").read_text()
+    assert change(text) != text
+    (path / "index.jsonl").write_text(change(text))
+    with pytest.raises(TraceError, match=r"index\.jsonl: changed since it was recorded"):
+        load_trace(str(path))
+
+
+def test_nothing_may_follow_the_tail(tmp_path):
+    path = write(tmp_path / "a.trace", [np.arange(4.0)])
+    with (path / "index.jsonl").open("a") as file:
+        file.write(lines_of(path)[-1])
+    with pytest.raises(TraceError, match="goes on after its tail"):
+        load_trace(str(path))
+
+
+def test_a_recording_from_before_the_index_had_a_digest_is_read(tmp_path):
+    path = write(tmp_path / "a.trace", [np.arange(4.0)])
+    *lines, last = lines_of(path)
+    tail = json.loads(last)
+    assert len(tail["tail"].pop("index")) == 64
+    (path / "index.jsonl").write_text("".join([*lines, json.dumps(tail) + "\n"]))
+    assert len(load_trace(str(path), verify=True).records) == 1
+
+
+def test_a_shard_without_a_digest_does_not_pass_for_verified(tmp_path):
+    path = write(tmp_path / "a.trace", [np.arange(4.0)])
+    *lines, last = lines_of(path)
+    tail = json.loads(last)
+    tail["tail"]["shards"] = {}
+    (path / "index.jsonl").write_text("".join([*lines, json.dumps(tail) + "\n"]))
+    with pytest.raises(TraceError, match="notes no digest of it"):
+        load_trace(str(path), verify=True)
+
+
+def test_the_digest_names_what_was_recorded(tmp_path):
+    one, same, other = (
+        write(tmp_path / f"{name}.trace", [np.arange(4.0) + more])
+        for name, more in (("one", 0), ("same", 0), ("other", 1e-16 + 1))
+    )
+    assert digest_of(str(one)) == digest_of(str(same)) != digest_of(str(other))
+    assert digest_of(str(one)) == hashlib.sha256((one / "index.jsonl").read_bytes()).hexdigest()
+    with pytest.raises(TraceError, match="is not a recording"):
+        digest_of(str(tmp_path))
 
 
 def rewrite(path, change):

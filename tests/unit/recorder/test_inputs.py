@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -52,6 +54,13 @@ def test_files_of_every_kind_are_read(tmp_path):
     image = load_inputs({"": str(tmp_path / "a.png")})["0"]
     assert image.shape == (1, 4, 6, 3)
     assert image.max() == 1.0
+
+
+def test_an_image_without_pillow_says_what_to_install(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(InputError, match=r"a\.png' is an image; to read it, run: pip install pillow$"):
+        load_inputs({"": str(tmp_path / "a.png")})
 
 
 def test_python_objects_in_files_are_never_unpickled(tmp_path):

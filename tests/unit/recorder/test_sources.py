@@ -63,6 +63,19 @@ def test_what_is_no_model_is_said(tmp_path):
     assert framework_of("package.module:function") == ""
 
 
+def test_a_recording_where_a_model_is_needed_is_called_a_recording(tmp_path):
+    for name in ("net.trace", "net"):
+        spec = tmp_path / name
+        spec.mkdir()
+        (spec / "index.jsonl").write_text("")
+        with pytest.raises(
+            ModelError, match=r"is a recording; here a model is needed .*file\.py:function or package"
+        ):
+            framework_of(str(spec))
+    with pytest.raises(ModelError, match="does not exist"):
+        framework_of(str(tmp_path / "missing.trace"))
+
+
 def test_a_framework_that_has_no_adapter_is_named(tmp_path, monkeypatch):
     known = registry.installed()
     monkeypatch.setattr(registry, "installed", lambda: {k: v for k, v in known.items() if k != "onnxruntime"})
@@ -86,8 +99,9 @@ def test_another_failing_import_inside_an_adapter_is_not_blamed_on_the_framework
         raise ModuleNotFoundError("No module named 'its_own_bug'", name="its_own_bug")
 
     monkeypatch.setattr(registry, "installed", lambda: {"mindspore": broken})
-    with pytest.raises(ModuleNotFoundError, match="its_own_bug"):
+    with pytest.raises(FrameworkMissing, match="adapter also needs the package its_own_bug") as caught:
         registry.load_adapter("mindspore")
+    assert "mindspore is not installed" not in str(caught.value)
 
 
 def test_an_object_that_no_adapter_owns_is_named_by_its_type():
