@@ -57,6 +57,7 @@ def main() -> int:
     )
     parser.add_argument("--base", help="another base image, for all that are named")
     parser.add_argument("--jobs", type=int, default=2, help="how many at the same time (default %(default)s)")
+    parser.add_argument("--no-cache", action="store_true", help="build every layer again")
     parser.add_argument(
         "--prune", action="store_true", help="remove the stages that only installed, when all is done"
     )
@@ -73,7 +74,12 @@ def main() -> int:
             ThreadPoolExecutor(options.jobs) as pool,
         ):
             outcomes = list(
-                pool.map(lambda image: told(build(image, *base_of[image.name], options.stand_in)), wanted)
+                pool.map(
+                    lambda image: told(
+                        build(image, *base_of[image.name], options.stand_in, options.no_cache)
+                    ),
+                    wanted,
+                )
             )
         if options.prune:
             stand_in.call(
@@ -140,7 +146,7 @@ def _still(path: Path) -> None:
     os.utime(path, (int(stand_in.EPOCH),) * 2)
 
 
-def build(image: Image, base: str, installing: str, local: bool) -> Outcome:
+def build(image: Image, base: str, installing: str, local: bool, again: bool = False) -> Outcome:
     """Build one image and try it."""
     start = time.monotonic()
     arguments = {
@@ -153,6 +159,7 @@ def build(image: Image, base: str, installing: str, local: bool) -> Outcome:
     arguments["INDEX"] = "" if local else image.index
     command = ["docker", "build", "--file", str(image.dockerfile), "--tag", image.tag]
     command += ["--network", "host"] if local else []
+    command += ["--no-cache"] if again else []
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
     try:

@@ -13,8 +13,8 @@ ARG SOURCE_DATE_EPOCH=1577836800
 ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY ${LOCK} /lock.txt
 # The few old packages that PyPI has as sources only are built with the setuptools that Python brings, not with today's.
-# Tests, headers and static libraries are needed to build on a framework, not to run it. Times are fixed, so that equal content
-# is an equal layer.
+# Tests, headers and static libraries are needed to build on a framework, not to run it. Files have
+# the same time in every build.
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/pip install --quiet --no-compile --no-build-isolation --require-hashes -r /lock.txt \
         ${INDEX:+--extra-index-url "$INDEX"} \

@@ -135,7 +135,7 @@ RUN ldconfig \\
  && python -B -m ensurepip --default-pip >/dev/null \\
  && for module in {MODULES}; do python -B -c "import $module" || exit 1; done \\
  && test "$(python -B -c 'import sys; print(sys.prefix)')" = /usr/local \\
- && find /usr/local -name __pycache__ -prune -exec rm -r {{}} + && rm -rf /root/.cache /tmp/*
+ && find /usr/local -name __pycache__ -prune -exec rm -r {{}} + && rm -rf "$HOME/.cache" && find "$(dirname "$(mktemp -u)")" -mindepth 1 -delete
 LABEL org.opencontainers.image.title="stand-in for python:{short}-slim" \\
       org.opencontainers.image.version="{interpreter.version}"
 CMD ["python3"]
