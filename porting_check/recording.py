@@ -87,7 +87,12 @@ def record(
         >>> trace = record(keras_model, image, path="tf.trace")      # doctest: +SKIP
     """
     if keep != "all" or budget is not None:
-        options: dict[str, Any] = {"seed": seed, "layouts": layouts, "float64": float64, "environment": environment}
+        options: dict[str, Any] = {
+            "seed": seed,
+            "layouts": layouts,
+            "float64": float64,
+            "environment": environment,
+        }
         return _golden(
             path,
             keep,

@@ -57,7 +57,7 @@ def change_of(report: Report, labels: tuple[str, str]) -> Change:
     worst = max(known, key=lambda pair: _height(pair.ratio), default=None)
     finding = report.findings[0] if report.findings else None
     wrong = finding.pair if finding is not None else report.first_divergence
-    same = bool(report.outputs) and not any(_moved(pair) for pair in report.outputs)
+    same = bool(report.outputs) and all(_still(pair) for pair in report.outputs)
     verdict, reason = _verdict(report, changed)
     largest, relative = _largest(report.outputs)
     return Change(
@@ -85,7 +85,14 @@ def _verdict(report: Report, changed: Sequence[PairResult]) -> tuple[str, str]:
     if report.verdict == "inconclusive":
         return "undecided", report.reason
     if not changed:
-        return "identical", f"the same bits in {count(len(report.pairs), 'layer')}"
+        seen = sum(pair.end_to_end is not None for pair in report.pairs)
+        lacking = len(report.pairs) - seen
+        more = (
+            f"; {count(lacking, 'value')} inside fused layers was recorded on one side only"
+            if lacking
+            else ""
+        )
+        return "identical", f"the same bits in {count(seen, 'layer')}{more}"
     coarse = [pair for pair in report.pairs if pair.verdict == "low-precision"]
     if coarse:
         return "low-precision", coarse[0].explanation
@@ -93,8 +100,13 @@ def _verdict(report: Report, changed: Sequence[PairResult]) -> tuple[str, str]:
 
 
 def _moved(pair: PairResult) -> bool:
-    """Whether a layer's recorded output is not the same bits; what was not recorded on both sides is not known to be."""
-    return pair.end_to_end is None or not pair.end_to_end.identical
+    """Whether a layer's recorded output is not the same bits; of one that only one side recorded nothing is known."""
+    return pair.end_to_end is not None and not pair.end_to_end.identical
+
+
+def _still(pair: PairResult) -> bool:
+    """Whether both sides recorded a layer's output, and it is the same bits."""
+    return pair.end_to_end is not None and pair.end_to_end.identical
 
 
 def _height(ratio: float | None) -> float:

@@ -111,7 +111,22 @@ def in_transform() -> bool:
 
 
 @contextlib.contextmanager
+def _mode_aside() -> Iterator[None]:
+    """In torch 1.13 alone, disabling functions leaves modes on: the innermost one is taken off."""
+    if not has_mode() or hasattr(torch._C, "DisableTorchFunctionSubclass"):
+        yield
+        return
+    from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
+
+    if _get_current_function_mode() is None:
+        yield
+        return
+    with _pop_mode_temporarily():
+        yield
+
+
+@contextlib.contextmanager
 def unobserved() -> Iterator[None]:
     """Functions called inside are not reported, and take the paths that they take without an observer."""
-    with torch._C.DisableTorchFunction():
+    with torch._C.DisableTorchFunction(), _mode_aside():
         yield

@@ -166,6 +166,7 @@ def test_a_network_recorded_in_an_image_is_faithfully_ported_to_onnx_here(name: 
     mounts = ["-v", f"{tmp_path}:/work:ro", "-v", f"{tmp_path / 'out'}:/work/out", "-w", "/work"]
     said = docker("run", *SHUT_IN, *mounts, image, *record.split(), timeout=600)
     assert ROWS[name]["version"] in said
+    assert "takes values out of torch" not in said  # torch 1.13 saw the recorder's own look at tensors
     compare = [
         sys.executable,
         "-c",

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from porting_check.cli_matrix import names
+from porting_check.comparison import compare
 from porting_check.environments.runners import runner_for
 from porting_check.environments.specification import parse
 from porting_check.neutral.errors import InputError, RunError
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Trace
-from porting_check.version_changes import change_between
+from porting_check.version_changes import change_between, change_of
 from porting_check.version_identity import content, identity, model_content, store
 from porting_check.version_images import images_of
 from porting_check.version_jobs import Job, record_environment
@@ -297,3 +298,12 @@ class Lost(Executor):
 def test_an_executor_without_workers_is_a_sentence(late, said):
     with pytest.raises(RunError, match=f"the baseline 'one' could not be recorded.*{said}"):
         matrix("net.onnx", {"one": "local", "two": "local"}, executor=Lost(late))
+
+
+def test_a_value_inside_a_fused_layer_that_one_side_did_not_record_is_no_change():
+    report = compare(network(), network(), shadow=False)
+    inner = replace(report.pairs[0], end_to_end=None)
+    assert len(report.pairs) > 1
+    change = change_of(replace(report, pairs=(inner, *report.pairs[1:])), ("old", "new"))
+    assert (change.verdict, change.changed, change.first) == ("identical", 0, None)
+    assert "recorded on one side only" in change.reason
