@@ -166,7 +166,7 @@ def _environments(
     if images is None:
         return names(envs)
     from porting_check.recorder.sources import framework_of
-    from porting_check.version_images import images_of
+    from porting_check.versions.images import images_of
 
     wanted = frameworks or [name for name in [framework_of(model)] if name]
     if not wanted:

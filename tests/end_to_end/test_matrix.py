@@ -20,8 +20,8 @@ import pytest
 
 from porting_check.environments.specification import parse
 from porting_check.neutral.errors import InputError, ModelError, RunError
-from porting_check.version_jobs import Job, record_environment
 from porting_check.versions import matrix
+from porting_check.versions.jobs import Job, record_environment
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from porting_check.neutral.errors import InputError
 from porting_check.recorder.inputs import named
 from porting_check.recording import Layouts, from_files, quiet
 from porting_check.report.version_table import VersionTable
-from porting_check.version_identity import store
-from porting_check.version_jobs import WATCHES, Watch
-from porting_check.version_rows import compared, notes_of
-from porting_check.version_runs import Place, Run, home, pool
+from porting_check.versions.identity import store
+from porting_check.versions.jobs import WATCHES, Watch
+from porting_check.versions.rows import compared, notes_of
+from porting_check.versions.runs import Place, Run, home, pool
 
 Progress = Callable[[str, int, int], None]
 Environments = Sequence[str | EnvironmentSpec] | Mapping[str, str | EnvironmentSpec]

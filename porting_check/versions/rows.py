@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from porting_check.neutral.trace import Trace
 from porting_check.report.version_table import Change, VersionRow
-from porting_check.version_changes import change_between
-from porting_check.version_runs import Place, Ran
+from porting_check.versions.changes import change_between
+from porting_check.versions.runs import Place, Ran
 
 Progress = Callable[[str, int, int], None]
 

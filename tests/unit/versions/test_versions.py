@@ -20,12 +20,12 @@ from porting_check.environments.specification import parse
 from porting_check.neutral.errors import InputError, RunError
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Trace
-from porting_check.version_changes import change_between, change_of
-from porting_check.version_identity import content, identity, model_content, store
-from porting_check.version_images import images_of
-from porting_check.version_jobs import Job, record_environment
-from porting_check.version_weights import moved_weights
 from porting_check.versions import matrix
+from porting_check.versions.changes import change_between, change_of
+from porting_check.versions.identity import content, identity, model_content, store
+from porting_check.versions.images import images_of
+from porting_check.versions.jobs import Job, record_environment
+from porting_check.versions.weights import moved_weights
 from tests.unit.traces import run_network
 
 RANDOM = np.random.default_rng(5)
@@ -274,7 +274,7 @@ def test_a_file_lists_images(tmp_path):
 
 
 def test_the_images_of_this_repository_are_such_a_list():
-    listed = Path(__file__).resolve().parents[2] / "docker" / "matrix.toml"
+    listed = Path(__file__).resolve().parents[3] / "docker" / "matrix.toml"
     found = images_of(listed, ["onnxruntime"])
     assert found["onnxruntime-1.10"] == "docker:porting-check/onnxruntime:1.10"
     assert len(found) >= 2

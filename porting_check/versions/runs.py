@@ -22,9 +22,9 @@ from porting_check.neutral.errors import PortingError, RecordingError, RunError
 from porting_check.neutral.graph import input_layouts
 from porting_check.neutral.trace import Trace
 from porting_check.neutral.tracefile import load_trace
-from porting_check.version_identity import store
-from porting_check.version_jobs import MARKER, WORK, Job, Outcome, Watch, record_environment
-from porting_check.version_weights import Moved, moved_weights
+from porting_check.versions.identity import store
+from porting_check.versions.jobs import MARKER, WORK, Job, Outcome, Watch, record_environment
+from porting_check.versions.weights import Moved, moved_weights
 
 Layouts = Mapping[str, str]
 Progress = Callable[[str, int, int], None]

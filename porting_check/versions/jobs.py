@@ -25,7 +25,7 @@ from porting_check.environments.runners import Side, runner_for
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import PortingError, RecordingError, RunError, TraceError
 from porting_check.neutral.tracefile import load_trace
-from porting_check.version_identity import identity
+from porting_check.versions.identity import identity
 
 Progress = Callable[[str, int, int], None]
 
