@@ -55,6 +55,11 @@ def main() -> int:
         action="store_true",
         help="make the base from Debian and an interpreter of this computer",
     )
+    parser.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="with --stand-in: leave out images whose Python is not on this computer, and say so",
+    )
     parser.add_argument("--base", help="another base image, for all that are named")
     parser.add_argument("--jobs", type=int, default=2, help="how many at the same time (default %(default)s)")
     parser.add_argument("--no-cache", action="store_true", help="build every layer again")
@@ -68,6 +73,8 @@ def main() -> int:
         return 0
     try:
         wanted = chosen(options.names)
+        if options.stand_in and options.skip_missing:
+            wanted = [image for image in wanted if possible(image)]
         prepare(wanted)
         with (
             bases(wanted, options.stand_in, options.base or "") as base_of,
@@ -91,6 +98,17 @@ def main() -> int:
         print(f"build: {error}", file=sys.stderr)
         return 3
     return 3 if any(each.error for each in outcomes) else int(not all(each.works for each in outcomes))
+
+
+def possible(image: Image) -> bool:
+    """Whether there is a base for an image, or a CPython to make one of; says so where there is none."""
+    try:
+        return stand_in.exists(f"{stand_in.REPOSITORY}:{image.python}-slim") or bool(
+            stand_in.find(image.python)
+        )
+    except stand_in.StandInError as error:
+        print(f"left out {image.name}: {error}", flush=True)
+        return False
 
 
 @contextlib.contextmanager

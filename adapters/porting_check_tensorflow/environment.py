@@ -32,7 +32,7 @@ def environment() -> Environment:
         device=_device(),
         threads=threading.get_intra_op_parallelism_threads() or os.cpu_count() or 0,
         python=platform.python_version(),
-        platform=f"{platform.system()}-{platform.machine()}",
+        platform=f"{platform.system()} {platform.machine()}",
         modes=_modes(),
     )
 

@@ -303,7 +303,8 @@ def _overall(found: Examination, pairs: list[PairResult], lacking: list[NotCompa
         )
     if any(n for n in lacking if "counterpart" in n.reason):
         return "inconclusive", "some records have no counterpart on the other side"
-    return "faithful", f"all {len(pairs)} pairs compute the same in float64, from the inputs to every output"
+    subject = f"all {len(pairs)} pairs compute" if len(pairs) != 1 else "the one pair computes"
+    return "faithful", f"{subject} the same in float64, from the inputs to every output"
 
 
 def _tolerated(found: Examination, verdict: str, rtol: float, atol: float) -> tuple[str, str]:
