@@ -13,6 +13,7 @@ import io
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 COMPILED = (".so", ".pyd", ".dylib", ".dll")
 SKIPPED = ("__pycache__", ".pyc", ".pyo")
+
+_ONE_AT_A_TIME = threading.Lock()
+"""CPython 3.11 keeps the depth of the parser for all threads together: two that parse at once end in a SystemError."""
 
 MAIN = """\
 # SPDX-License-Identifier: Apache-2.0
@@ -94,7 +98,8 @@ def build_recorder(out: str | os.PathLike[str] = NAME, adapters: Sequence[str] =
         'porting_check_torch:TorchAdapter'
     """
     table = adapter_table(adapters)
-    content = archive_bytes(members(table))
+    with _ONE_AT_A_TIME:
+        content = archive_bytes(members(table))
     path = Path(out)
     _write(path, content)
     return Packed(path=path, digest=hashlib.sha256(content).hexdigest(), size=len(content), adapters=table)

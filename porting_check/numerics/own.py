@@ -121,7 +121,7 @@ def judged(
         truth, np.complex128 if "c" in (native.dtype.kind, truth.dtype.kind) else np.float64
     )
     with np.errstate(invalid="ignore", over="ignore"):
-        np.subtract(native, truth, out=error)
+        np.subtract(native, truth, out=error, dtype=error.dtype)  # booleans have no difference of their own
     found = _against(error, truth, bounds, channel, unit)
     if found != IMPOSSIBLE or np.isfinite(error).all():
         return found

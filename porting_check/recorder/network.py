@@ -21,6 +21,7 @@ from porting_check.neutral.graph import Graph, Operand, Step
 from porting_check.neutral.layout import convert
 from porting_check.neutral.tensorfile import write_tensors
 from porting_check.neutral.tracefile import load_trace
+from porting_check.recorder.__main__ import surroundings
 from porting_check.recorder.registry import load_adapter
 
 READY, VALUES, RESULT = "ready", "values.safetensors", "result.json"
@@ -42,7 +43,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     started = time.perf_counter()
     try:
         adapter = load_adapter(options.framework)
-        environment = adapter.environment().to_json()
+        environment = surroundings(adapter).to_json()
         imported = time.perf_counter() - started
         print(READY, flush=True)
         if not sys.stdin.readline():

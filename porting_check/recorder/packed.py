@@ -238,6 +238,7 @@ def run(options: Any, out: TextIO) -> int:
     packed_info.need_numpy()
     from porting_check.neutral.graph import Graph
     from porting_check.neutral.tracefile import load_trace
+    from porting_check.recorder.__main__ import surroundings
     from porting_check.recorder.network import RESULT, VALUES, is_fed, run_network
     from porting_check.recorder.registry import load_adapter
 
@@ -248,7 +249,7 @@ def run(options: Any, out: TextIO) -> int:
         raise RunError(f"{options.network!r} holds no node that could be run: every layer in it is opaque")
     started = time.perf_counter()
     adapter = load_adapter(options.framework)
-    environment = adapter.environment()
+    environment = surroundings(adapter)
     imported = time.perf_counter() - started
     _folder(options.out, RESULT, VALUES)
     result = run_network(adapter, options.network, options.out, float64=options.float64)

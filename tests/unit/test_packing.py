@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipapp
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -396,3 +397,9 @@ def test_info_fails_when_an_installed_framework_does(monkeypatch):
         out = io.StringIO()
         assert packed_info.info(options(), out) == status
         assert json.loads(out.getvalue())["frameworks"] == found
+
+
+def test_several_threads_build_at_once(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        built = list(pool.map(lambda n: packing.build_recorder(tmp_path / f"{n}.pyz").digest, range(4)))
+    assert len(set(built)) == 1
