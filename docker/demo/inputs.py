@@ -1,8 +1,9 @@
-"""What both sides are given: one image in each side's layout, and the weights; all drawn from a fixed seed.
+"""What both sides are given: one image per network in each side's layout, and the convolution's weights; from a fixed seed.
 
     python inputs.py FOLDER
 
-The numbers of a public question (TensorFlow 2.5 against PyTorch 1.10): everything uniform in [0, 1), so that sums grow to 1600.
+``conv``: the numbers of a public question (TensorFlow 2.5 against PyTorch 1.10), all uniform in [0, 1), so that sums grow to
+1600. ``pnet``: two images of odd size, uniform in [-1, 1).
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ HEIGHT, WIDTH, INPUT_CHANNELS, OUTPUT_CHANNELS, KERNEL_SIZE = 16, 32, 256, 512, 
 
 
 def main(folder: str) -> None:
-    """Write ``image-nhwc.npy``, ``image-nchw.npy`` and ``weights.npz`` into the folder."""
+    """Write ``NETWORK-nhwc.npy`` and ``NETWORK-nchw.npy`` of both networks, and ``weights.npz``, into the folder."""
     draw = np.random.default_rng(0)
     image = draw.random((1, HEIGHT, WIDTH, INPUT_CHANNELS)).astype(np.float32)
     kernel = draw.random((KERNEL_SIZE, KERNEL_SIZE, INPUT_CHANNELS, OUTPUT_CHANNELS)).astype(np.float32)
     bias = draw.random(OUTPUT_CHANNELS).astype(np.float32)
-    np.save(os.path.join(folder, "image-nhwc.npy"), image)
-    np.save(os.path.join(folder, "image-nchw.npy"), np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
     np.savez(os.path.join(folder, "weights.npz"), kernel=kernel, bias=bias)
-    print(f"inputs: an image of {image.shape} and a kernel of {kernel.shape} in {folder}")
+    images = {"conv": image, "pnet": draw.uniform(-1, 1, (2, 47, 61, 3)).astype(np.float32)}
+    for network, values in images.items():
+        np.save(os.path.join(folder, f"{network}-nhwc.npy"), values)
+        np.save(
+            os.path.join(folder, f"{network}-nchw.npy"), np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        )
+        print(f"inputs: {network}, {values.shape}, in {folder}")
 
 
 if __name__ == "__main__":

@@ -241,17 +241,24 @@ def compose(request: pytest.FixtureRequest) -> Iterator[Compose]:
     made("down", "--volumes", "--timeout", "1")
 
 
-@pytest.mark.parametrize("compose", [OLD, NEW, {**OLD, "CANDIDATE": "conv_float32"}], indirect=True, ids=str)
-def test_the_founding_question_is_faithful_across_images(compose: Compose) -> None:
+PNET = {"REFERENCE": "pnet", "CANDIDATE": "pnet"}
+RIGHT = [OLD, NEW, {**OLD, "CANDIDATE": "conv_float32"}, {**OLD, **PNET}, {**NEW, **PNET}]
+
+
+@pytest.mark.parametrize("compose", RIGHT, indirect=True, ids=str)
+def test_the_founding_question_and_a_trained_network_are_faithful_across_images(compose: Compose) -> None:
     status, report, said = compose.verdict()
     assert status == 0, said
     assert report["verdict"] == "faithful"
     assert compose.environment["TENSORFLOW"] in json.dumps(report)
 
 
-@pytest.mark.parametrize("compose", [{**OLD, "CANDIDATE": "conv_wrong_padding"}], indirect=True, ids=str)
+WRONG = [{**OLD, "CANDIDATE": "conv_wrong_padding"}, {**OLD, **PNET, "CANDIDATE": "pnet_wrong_padding"}]
+
+
+@pytest.mark.parametrize("compose", WRONG, indirect=True, ids=str)
 def test_a_planted_mistake_is_found_and_named_across_images(compose: Compose) -> None:
     status, report, said = compose.verdict()
     assert status == 1, said
     assert report["verdict"] == "divergent"
-    assert re.search("conv-same-stride-asym|conv-pad-wrong-side", json.dumps(report))
+    assert re.search("conv-same-stride-asym|conv-pad-wrong-side|maxpool-same-asym", json.dumps(report))
