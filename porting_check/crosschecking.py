@@ -10,6 +10,7 @@ from typing import Any
 
 from porting_check.crossverdict import end_of, judged
 from porting_check.environments.workers import Ran
+from porting_check.keeping import require_weights
 from porting_check.network import lifted
 from porting_check.neutral.errors import ModelError, PortingError
 from porting_check.neutral.graph import Graph
@@ -65,6 +66,7 @@ def crosscheck(
         room = Room(stack, folder, names, float64)
         futures = room.start()
         trace = lifted(network, inputs, seed=seed, layouts=layouts, progress=progress)
+        require_weights(trace)
         graph = _whole(trace)
         progress("evaluating in float64", 0, 1)
         truths = write_network(graph, folder / "network.trace", float64)

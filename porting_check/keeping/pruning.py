@@ -62,7 +62,8 @@ def keep(
         The pruned recording, opened; ``trace.kept`` is its statement of what was dropped.
 
     Raises:
-        InputError: an unknown policy, a budget that cannot hold what must be kept, a recording that was pruned already.
+        InputError: an unknown policy, a budget that cannot hold what must be kept, a recording that was pruned already, a
+            network that was never run.
         PortingError: no recording there, or it cannot be written.
 
     Example:
@@ -72,11 +73,8 @@ def keep(
     if keep not in POLICIES:
         raise InputError(f"the policy {keep!r} is unknown; expected one of {', '.join(POLICIES)}")
     allowed = sizes.parse_size(budget)
-    full = trace if isinstance(trace, Trace) else load_trace(str(trace))
-    if full.kept is not None and full.kept["dropped"]:
-        raise InputError(
-            f"this recording was pruned already (policy {full.kept['policy']!r}); prune from the full recording"
-        )
+    full = trace if isinstance(trace, Trace) else load_trace(str(trace), verify=True)
+    _require_full(full)
     _not_onto_itself(full, str(path))
     margin = 0
     for _ in range(3):
@@ -87,6 +85,18 @@ def keep(
             return made
         margin += over + 1024
     raise InputError(f"the recording takes {sizes.words(over)} more than the budget; allow that much more")
+
+
+def _require_full(trace: Trace) -> None:
+    if trace.kept is not None and trace.kept["dropped"]:
+        raise InputError(
+            f"this recording was pruned already (policy {trace.kept['policy']!r}); prune from the full recording"
+        )
+    missing = [port.value for port in trace.inputs + trace.outputs if port.value not in trace.values]
+    if missing:
+        raise InputError(
+            f"this is no recording of a run: it has no values of {missing[0]!r}; record the model (porting_check.record)"
+        )
 
 
 @dataclass(slots=True)

@@ -68,7 +68,7 @@ def find_parameters(pruned: Trace, other: Trace) -> Found:
 
 
 def require_weights(trace: Trace) -> None:
-    """Refuse to take weights from a recording that holds digests in place of some of them.
+    """Refuse to move or use the weights of a recording that holds digests in place of some of them.
 
     Raises:
         InputError: parameters were kept by digest only.
@@ -77,8 +77,8 @@ def require_weights(trace: Trace) -> None:
     names = [parameter_name(key) for key, note in notes.items() if "digest" in note]
     if names:
         raise InputError(
-            f"weights cannot be moved from this golden recording: {len(names)} parameters were kept by digest only "
-            f"({', '.join(names[:3])}); move them from the full recording, or keep it with the policy 'boundaries'"
+            f"this golden recording does not hold all weights: {len(names)} parameters were kept by digest only "
+            f"({', '.join(names[:3])}); use the full recording, or keep it with the policy 'boundaries'"
         )
 
 

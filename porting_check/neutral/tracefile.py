@@ -199,14 +199,7 @@ def load_trace(path: str, verify: bool = False) -> Trace:
         'conv1'
     """
     path = os.fspath(path)
-    index = os.path.join(path, INDEX)
-    if not os.path.isfile(index):
-        partial = (
-            " (a recording that was cut short lies beside it: record again)"
-            if os.path.isdir(path + ".partial")
-            else ""
-        )
-        raise TraceError(f"{path!r} is not a recording: it has no {INDEX}{partial}")
+    index = _index(path)
     lines = _lines(index)
     try:
         head = _head(path, next(lines, {}))
@@ -233,10 +226,20 @@ def digest_of(path: str) -> str:
         >>> digest_of("tf.trace")[:8]        # doctest: +SKIP
         '0c4a9ff1'
     """
-    index = os.path.join(os.fspath(path), INDEX)
-    if not os.path.isfile(index):
-        raise TraceError(f"{os.fspath(path)!r} is not a recording: it has no {INDEX}")
-    return _file_digest(index)
+    return _file_digest(_index(os.fspath(path)))
+
+
+def _index(path: str) -> str:
+    """The index of a recording that is there."""
+    index = os.path.join(path, INDEX)
+    if os.path.isfile(index):
+        return index
+    found = f"is not a recording: it has no {INDEX}" if os.path.exists(path) else "does not exist"
+    partial = os.path.isdir(path + ".partial")
+    raise TraceError(
+        f"{path!r} {found}"
+        + (" (a recording that was cut short lies beside it: record again)" if partial else "")
+    )
 
 
 def _file_digest(path: str) -> str:

@@ -16,6 +16,7 @@ from porting_check.configuration import environment as environment_of
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import InputError
 from porting_check.recorder.inputs import named
+from porting_check.recorder.sources import framework_of
 from porting_check.recording import Layouts, from_files, quiet
 from porting_check.report.version_table import VersionTable
 from porting_check.versions.identity import store
@@ -73,6 +74,7 @@ def matrix(
     Raises:
         EnvironmentSpecError: an environment that cannot be understood.
         InputError: fewer than two environments, names used twice, or one that is not among them.
+        ModelError: there is no such model, or it is a recording.
         PortingError: the baseline could not be recorded (its own error), or the folder is used by another process.
 
     Example:
@@ -126,9 +128,19 @@ def _places(model: str, environments: Environments, models: Mapping[str, str], l
         layouts if isinstance(layouts, Mapping) and set(layouts) & set(keys) else dict.fromkeys(keys, layouts)
     )
     return [
-        replace(place, model=str(models.get(place.key, model)), layouts=declared.get(place.key))
+        replace(place, model=_runnable(models.get(place.key, model)), layouts=declared.get(place.key))
         for place in made
     ]
+
+
+def _runnable(model: str | os.PathLike[str]) -> str:
+    """The text of a model; one that is not there, or is a recording, is told before anything is prepared.
+
+    Raises:
+        ModelError: nothing there, or nothing that could be run.
+    """
+    framework_of(str(model))
+    return str(model)
 
 
 def _chosen(places: Sequence[Place], baseline: str) -> Place:

@@ -101,6 +101,8 @@ def model_content(spec: str) -> str:
     head = spec.rpartition(":")[0]
     if head.endswith(".py"):
         return _digest(p for p in _beside(Path(head)) if p.suffix == ".py")
+    if not head:
+        return ""
     module = Path(*head.split("."))
     found = [p for p in (module.with_suffix(".py"), module / "__init__.py") if p.is_file()]
     return _digest(found) if found else ""

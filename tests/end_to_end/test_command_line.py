@@ -84,7 +84,7 @@ def test_other_weights_are_no_faithful_port(recorded):
         (["tf.trace", "pickle.pt"], 2, "pickle.pt"),
         (["tf.trace", "port.py:wrong_shape"], 3, "shape"),
         (["tf.trace", "no_such_package_at_all:build"], 2, "no_such_package_at_all"),
-        (["missing.trace", "port.py:build"], 2, "not a recording"),
+        (["missing.trace", "port.py:build"], 2, "does not exist"),
         (["tf.trace", "port.py:build", "--rtol", "1e-3"], 2, "both"),
         (["tf.trace", "port.py:build", "--layout", "candidate=NQQ"], 2, "NQQ"),
     ],

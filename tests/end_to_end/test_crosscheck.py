@@ -111,3 +111,21 @@ def test_a_recorded_model_is_lifted_and_reports_are_written(tmp_path):
     data = json.loads((tmp_path / "out" / "crosscheck.json").read_text())
     assert [layer["op"] for layer in data["layers"]][:3] == ["Conv", "BatchNormalization", "Gelu"]
     assert (tmp_path / "out" / "crosscheck.md").read_text().startswith("**AGREE")
+
+
+def test_a_golden_recording_is_run_from_its_weights_and_refused_where_it_has_only_their_digests(tmp_path):
+    import torch
+
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 64, 3), torch.nn.ReLU(), torch.nn.Conv2d(64, 64, 3)
+    ).eval()
+    full = pc.record(module, RNG.standard_normal((1, 3, 9, 9)).astype(np.float32))
+    pc.keep(full, tmp_path / "b.trace", "boundaries")
+    done = command(str(tmp_path / "b.trace"), "-f", "torch", "-f", "jax")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("AGREE: torch, jax compute all 3 layers within round-off")
+    kept = pc.keep(full, tmp_path / "s.trace", "sampled", budget="100KB").kept
+    assert any("digest" in note for note in kept["dropped"].values())
+    done = command(str(tmp_path / "s.trace"), "-f", "torch", "-f", "jax")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "1 parameters were kept by digest only (2.weight)" in done.stderr

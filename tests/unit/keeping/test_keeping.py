@@ -355,6 +355,12 @@ def test_weights_that_the_port_does_not_hold_are_not_compared(full, tmp_path):
     assert report.verdict == "divergent" and report.findings[0].pair.candidate == ("block2.conv5",)
 
 
+def test_a_network_that_was_never_run_is_no_recording(full, tmp_path):
+    never = replace(full, values={})
+    with pytest.raises(InputError, match=r"no recording of a run: it has no values of .*; record the model"):
+        keep(never, tmp_path / "n.trace", "boundaries")
+
+
 def test_weights_that_were_not_kept_cannot_be_moved(full, tmp_path):
     require_weights(full)
     require_weights(keep(full, tmp_path / "b.trace", "boundaries"))

@@ -77,4 +77,5 @@ def test_other_nodes_have_no_such_algorithm(node):
     (x, w), truth = layer()
     assert fast_algorithm(node, [x, w], 1e-4 * truth, truth) is None
     wide = np.ones((4, 32, 5, 5))
+    assert fast_algorithm(Node("Relu", ("x",)), [x], 1e-4 * x, x) is None
     assert fast_algorithm(CONV, [x, wide], np.ones((2, 4, 15, 12)), np.ones((2, 4, 15, 12))) is None

@@ -17,7 +17,7 @@ from porting_check.cli_matrix import names
 from porting_check.comparison import compare
 from porting_check.environments.runners import runner_for
 from porting_check.environments.specification import parse
-from porting_check.neutral.errors import InputError, RunError
+from porting_check.neutral.errors import InputError, ModelError, RunError
 from porting_check.neutral.node import Node
 from porting_check.neutral.trace import Environment, Trace
 from porting_check.versions import matrix
@@ -238,17 +238,29 @@ def test_commas_part_names_and_belong_to_what_has_a_colon():
     ]  # fmt: skip
 
 
-def test_wrong_arguments_are_told_before_anything_runs():
+def test_wrong_arguments_are_told_before_anything_runs(tmp_path):
+    net = tmp_path / "net.onnx"
+    net.touch()
     for environments in ([], ["local"], "local", ["local", "local"]):
         with pytest.raises(InputError, match="two environments or more, each named once"):
-            matrix("net.onnx", environments)
+            matrix(net, environments)
     pair = {"one": "local", "two": "local"}
     with pytest.raises(InputError, match="the baseline 'three' is not among the environments: one, two"):
-        matrix("net.onnx", pair, baseline="three")
+        matrix(net, pair, baseline="three")
     with pytest.raises(InputError, match="models names 'three'"):
-        matrix("net.onnx", pair, models={"three": "x.onnx"})
+        matrix(net, pair, models={"three": "x.onnx"})
     with pytest.raises(InputError, match=r"weights are a file .npz or .safetensors"):
-        matrix("net.onnx", pair, weights="w.pickle")
+        matrix(net, pair, weights="w.pickle")
+    (tmp_path / "net.trace").mkdir()
+    (tmp_path / "net.trace" / "index.jsonl").touch()
+    for name, said in (
+        ("missing.onnx", "does not exist"),
+        ("net.trace", "is a recording; here a model is needed"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            matrix(tmp_path / name, pair)
+        with pytest.raises(ModelError, match=said):
+            matrix(net, pair, models={"two": str(tmp_path / name)})
 
 
 def test_a_file_lists_images(tmp_path):
