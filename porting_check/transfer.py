@@ -219,11 +219,10 @@ def _element_ids(program: Program, step: Step, position: int) -> Array | None:
     if not key:
         return None
     keys = _behind(program.graph, key)
-    numbers = {
-        k: np.arange(_native(program.graph, k).size, dtype=np.float64) + FIRST_ID * (n + 1)
-        for n, k in enumerate(keys)
-    }
-    given = {k: ids.reshape(_native(program.graph, k).shape) for k, ids in numbers.items()}
+    given = {}
+    for number, k in enumerate(keys, 1):
+        native, first = _native(program.graph, k), FIRST_ID * number
+        given[k] = np.arange(first, first + native.size, dtype=np.float64).reshape(native.shape)
     return program.parameter(step, position, given)
 
 
@@ -249,11 +248,12 @@ def _fill(filling: _Filling, names: list[str], ids: Array, source: Array, origin
                 f"{where}: the source has values ({origin}) for which the target has no parameter"
             )
             return
-    flat = ids[~fixed].astype(np.int64)
+        ids, source = ids[~fixed], source[~fixed]
+    flat, source = ids.astype(np.int64).reshape(-1), source.reshape(-1)
     for number, name in enumerate(names, 1):
-        mine = flat // FIRST_ID == number
-        elements = flat[mine] % FIRST_ID
-        filling.values[name].reshape(-1)[elements] = source[~fixed][mine].astype(filling.values[name].dtype)
+        mine = flat // FIRST_ID == number if len(names) > 1 else slice(None)
+        elements = flat[mine] - FIRST_ID * number
+        filling.values[name].reshape(-1)[elements] = source[mine].astype(filling.values[name].dtype)
         filling.filled[name][elements] = True
         filling.moved[name] = origin
         if origin == "default":

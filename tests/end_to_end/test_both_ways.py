@@ -16,13 +16,13 @@ pytestmark = pytest.mark.slow
 
 def keras_model():
     layers = keras.layers
-    image = keras.Input((12, 16, 3), name="image")
+    image = keras.Input((4, 6, 3), name="image")
     x = layers.Conv2D(8, 3, strides=2, padding="same", name="conv")(image)
     x = layers.BatchNormalization(name="bn", epsilon=1e-3)(x)
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="depthwise")(x)
     x = layers.Conv2DTranspose(5, 4, strides=2, padding="same", name="up")(x)
     x = layers.PReLU(shared_axes=[1, 2], name="prelu")(x)
-    x = layers.Reshape((12 * 16, 5))(x)
+    x = layers.Reshape((4 * 6, 5))(x)
     x = layers.LSTM(6, return_sequences=True, name="lstm")(x)
     x = layers.GRU(4, name="gru")(x)
     return keras.Model(image, layers.Dense(3, name="dense")(x))
@@ -59,7 +59,7 @@ def randomised(model, seed=0):
     return model
 
 
-IMAGE = np.random.default_rng(1).standard_normal((2, 12, 16, 3)).astype("f4")
+IMAGE = np.random.default_rng(1).standard_normal((2, 4, 6, 3)).astype("f4")
 
 
 @pytest.fixture(scope="module")

@@ -121,9 +121,9 @@ def test_the_error_of_either_side_ends_the_other_and_is_the_one_that_is_told(pla
 
 
 def test_a_hanging_model_is_ended_at_its_limit_with_status_3(place):
-    done = run("record", "net.py:hangs", "-i", "x.npy", "--env", f"{OTHER},timeout=20,env.PORT_BEGAN=began")
+    done = run("record", "net.py:hangs", "-i", "x.npy", "--env", f"{OTHER},timeout=10,env.PORT_BEGAN=began")
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "20 s" in done.stderr
+    assert "10 s" in done.stderr
     assert len(done.stderr.strip().splitlines()) < 20
     assert not list(place.glob("*.trace"))
     assert left_over(place) == []
