@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from porting_check.neutral.errors import INCONCLUSIVE, PortingError
+from porting_check.neutral.errors import INCONCLUSIVE
 from porting_check.neutral.trace import Environment
 from porting_check.report import wording
 from porting_check.report.page import Page, cells, fit, pad, painter
-from porting_check.report.save import write
+from porting_check.report.plain import plain
+from porting_check.report.save import form_of, write
 
 GOOD = ("identical", "round-off")
 SCHEMA = 1
@@ -153,8 +154,8 @@ class Crosstable:
         data = asdict(self)
         data["environments"] = {name: env.to_json() for name, env in self.environments.items()}
         head = {"kind": "porting-check crosscheck", "schema": SCHEMA, "verdict": self.verdict}
-        plain: dict[str, Any] = _plain({**head, "exit_status": self.exit_status, "odd": self.odd, **data})
-        return plain
+        made: dict[str, Any] = plain({**head, "exit_status": self.exit_status, "odd": self.odd, **data})
+        return made
 
     def save(self, path: str | Path) -> Path:
         """Write ``.json``, ``.md`` or ``.txt``, whole or not at all.
@@ -163,19 +164,12 @@ class Crosstable:
             PortingError: another suffix, or the file cannot be written.
         """
         target = Path(path)
-        forms = {".json": lambda: json.dumps(self.to_json(), indent=2) + "\n", ".md": lambda: markdown(self)}
-        forms[".txt"] = lambda: render(self, width=120, limit=None) + "\n"
-        if target.suffix not in forms:
-            raise PortingError(f"{str(path)!r}: a crosscheck is saved as one of {' '.join(forms)}")
-        return write(target, forms[target.suffix]())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        forms: Mapping[str, Callable[[Crosstable], str]] = {
+            ".json": lambda table: json.dumps(table.to_json(), indent=2) + "\n",
+            ".md": markdown,
+            ".txt": lambda table: render(table, width=120, limit=None) + "\n",
+        }
+        return write(target, form_of(target, forms, "a crosscheck")(self))
 
 
 def headline(table: Crosstable) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from porting_check.neutral.errors import INCONCLUSIVE, PortingError
-from porting_check.report.save import write
+from porting_check.neutral.errors import INCONCLUSIVE
+from porting_check.report.plain import plain
+from porting_check.report.save import form_of, write
 
 SCHEMA = 1
 EquivalenceVerdict = Literal["equivalent", "different", "undecided"]
@@ -175,7 +176,7 @@ class Equivalence:
             "schema": SCHEMA,
             "exit_status": self.exit_status,
         }
-        return json.dumps(_plain({**head, **asdict(self)}), indent=2, allow_nan=False)
+        return json.dumps(plain({**head, **asdict(self)}), indent=2, allow_nan=False)
 
     def save(self, path: str | Path) -> Path:
         """Write ``.json``, ``.md`` or ``.txt``, whole or not at all.
@@ -186,22 +187,9 @@ class Equivalence:
         from porting_check.report.equivalence_console import markdown, render
 
         target = Path(path)
-        forms = {
-            ".json": lambda: self.to_json() + "\n",
-            ".md": lambda: markdown(self),
-            ".txt": lambda: render(self, width=120) + "\n",
+        forms: Mapping[str, Callable[[Equivalence], str]] = {
+            ".json": lambda made: made.to_json() + "\n",
+            ".md": markdown,
+            ".txt": lambda made: render(made, width=120) + "\n",
         }
-        if target.suffix.lower() not in forms:
-            raise PortingError(f"{str(path)!r}: an equivalence is saved as one of {' '.join(forms)}")
-        return write(target, forms[target.suffix.lower()]())
-
-
-def _plain(value: Any) -> Any:
-    """Plain data; numbers that JSON lacks are text."""
-    if isinstance(value, float) and value != value:
-        return "NaN"
-    if isinstance(value, float) and abs(value) == float("inf"):
-        return "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return write(target, form_of(target, forms, "an equivalence")(self))

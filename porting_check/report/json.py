@@ -16,6 +16,7 @@ from typing import Any, Literal, Union
 
 from porting_check.neutral.errors import PortingError
 from porting_check.report import result
+from porting_check.report.plain import plain
 from porting_check.report.result import SCHEMA, Report
 
 KIND = "porting-check report"
@@ -37,7 +38,7 @@ def document(report: Report) -> dict[str, Any]:
 
     ``settings`` must hold plain values (text, numbers, lists, objects) to come back equal.
     """
-    data = _plain(report)
+    data = plain(report)
     first = {
         "kind": KIND,
         "schema": data.pop("schema"),
@@ -73,27 +74,6 @@ def loads(text: str | bytes) -> Report:
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"the bare word {name} is not JSON")
-
-
-# ----------------------------------------------------------------------------------------------------
-# To plain data
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and mappings to objects, tuples to lists, numbers that JSON lacks to text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if hasattr(value, "item"):
-        return _plain(value.item())
-    return str(value)
 
 
 # ----------------------------------------------------------------------------------------------------

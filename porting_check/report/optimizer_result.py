@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from porting_check.report import wording
 from porting_check.report.page import Page, cells, pad, painter
+from porting_check.report.plain import plain
 from porting_check.report.section import Section, SectionVerdict
 
 SCHEMA = 1
@@ -110,7 +111,7 @@ class OptimizerComparison:
     def to_json(self) -> str:
         """The whole result as one JSON document."""
         head = {"kind": "porting-check optimizers", "schema": SCHEMA, "verdict": self.verdict, "ok": self.ok}
-        return json.dumps(_plain({**head, "exit_status": self.exit_status, **asdict(self)}), indent=2)
+        return json.dumps(plain({**head, "exit_status": self.exit_status, **asdict(self)}), indent=2)
 
     def section(self) -> Section:
         """The result as a section of a report (id ``optimizers``)."""
@@ -124,14 +125,6 @@ class OptimizerComparison:
             rows=self.rows,
             notes=(*(f"{w}: {s}" for w, s in _sides(self)), *causes, *self.notes),
         )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _sides(result: OptimizerComparison) -> list[tuple[str, str]]:

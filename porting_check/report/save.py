@@ -7,9 +7,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from porting_check.neutral.errors import PortingError
 from porting_check.report.result import Report
+
+Result = TypeVar("Result")
 
 
 def _html(report: Report) -> str:
@@ -58,10 +61,24 @@ def form(path: Path) -> Callable[[Report], str]:
     Raises:
         PortingError: another suffix; the message lists the known ones.
     """
-    chosen = FORMS.get(path.suffix.lower())
+    return form_of(path, FORMS, "a report")
+
+
+def form_of(path: Path, forms: Mapping[str, Callable[[Result], str]], what: str) -> Callable[[Result], str]:
+    """The rendering that a path's suffix asks for, of a result of any kind.
+
+    Args:
+        path: where it will be written.
+        forms: renderings by suffix.
+        what: the kind of result in words, with its article.
+
+    Raises:
+        PortingError: another suffix; the message lists the known ones.
+    """
+    chosen = forms.get(path.suffix.lower())
     if chosen is None:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise PortingError(f"{str(path)!r} has {found}; a report is saved as one of {' '.join(FORMS)}")
+        raise PortingError(f"{str(path)!r} has {found}; {what} is saved as one of {' '.join(forms)}")
     return chosen
 
 

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from porting_check.neutral.errors import INCONCLUSIVE, PortingError
+from porting_check.neutral.errors import INCONCLUSIVE
 from porting_check.neutral.trace import Environment
-from porting_check.report.save import write
+from porting_check.report.plain import plain
+from porting_check.report.save import form_of, write
 
 SCHEMA = 1
 GOOD = ("identical", "round-off")
@@ -248,7 +249,7 @@ class Sweep:
             "predicted_exponents": self.predicted_exponents,
             "sum_exponents": self.sum_exponents,
         }
-        made: dict[str, Any] = _plain({**head, "exit_status": self.exit_status, **fits, **data})
+        made: dict[str, Any] = plain({**head, "exit_status": self.exit_status, **fits, **data})
         return made
 
     def save(self, path: str | Path) -> Path:
@@ -271,10 +272,7 @@ def form(path: Path) -> Callable[[Sweep], str]:
     Raises:
         PortingError: another suffix; the message lists the known ones.
     """
-    chosen = FORMS.get(path.suffix.lower())
-    if chosen is None:
-        raise PortingError(f"{str(path)!r}: a sweep is saved as one of {' '.join(FORMS)}")
-    return chosen
+    return form_of(path, FORMS, "a sweep")
 
 
 def _html(result: Sweep) -> str:
@@ -348,11 +346,3 @@ def _logarithms(curve: Sequence[tuple[float, float | None]]) -> Iterator[tuple[f
     for x, y in curve:
         if x > 0 and y is not None and y > 0 and math.isfinite(y):
             yield math.log(x), math.log(y)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from porting_check.neutral.errors import INCONCLUSIVE, NOT_RUN, PortingError
+from porting_check.neutral.errors import INCONCLUSIVE, NOT_RUN
 from porting_check.neutral.trace import Environment
-from porting_check.report.save import write
+from porting_check.report.plain import plain
+from porting_check.report.save import form_of, write
 
 SCHEMA = 1
 GOOD = ("identical", "round-off", "low-precision")
@@ -182,11 +182,11 @@ class VersionTable:
     def to_json(self) -> dict[str, Any]:
         """Plain data; numbers that JSON lacks are text."""
         data = asdict(self)
-        for made, row in zip(data["rows"], self.rows, strict=True):
-            made["environment"] = row.environment.to_json() if row.environment is not None else None
+        for plain_row, row in zip(data["rows"], self.rows, strict=True):
+            plain_row["environment"] = row.environment.to_json() if row.environment is not None else None
         head = {"kind": "porting-check matrix", "schema": SCHEMA, "verdict": self.verdict}
-        plain: dict[str, Any] = _plain({**head, "exit_status": self.exit_status, **data})
-        return plain
+        made: dict[str, Any] = plain({**head, "exit_status": self.exit_status, **data})
+        return made
 
     def save(self, path: str | Path) -> Path:
         """Write ``.html``, ``.json``, ``.csv``, ``.md`` or ``.txt``, whole or not at all.
@@ -208,10 +208,7 @@ def form(path: Path) -> Callable[[VersionTable], str]:
     Raises:
         PortingError: another suffix; the message lists the known ones.
     """
-    chosen = FORMS.get(path.suffix.lower())
-    if chosen is None:
-        raise PortingError(f"{str(path)!r}: a matrix is saved as one of {' '.join(FORMS)}")
-    return chosen
+    return form_of(path, FORMS, "a matrix")
 
 
 def _html(table: VersionTable) -> str:
@@ -246,11 +243,3 @@ FORMS: Mapping[str, Callable[[VersionTable], str]] = {
     ".txt": _text,
 }
 """What a suffix means."""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -92,7 +92,7 @@ def test_json_is_json_and_files_are_whole(tmp_path):
     assert (data["verdict"], data["exit_status"], data["layers"][0]["cells"]["jax"]["error"]) == (
         "differ",
         1,
-        "inf",
+        "Infinity",
     )
     assert found.save(tmp_path / "t.md").read_text().startswith("**DIFFER")
     assert "output 0  jax: not reached: stopped" in found.save(tmp_path / "t.txt").read_text()

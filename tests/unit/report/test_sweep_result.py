@@ -98,7 +98,7 @@ def test_json_is_plain_and_strict(name):
 
 def test_numbers_that_json_lacks_are_text():
     data = examples.not_finite().to_json()
-    assert data["points"][1]["measures"]["jax"]["max_abs"] == "inf"
+    assert data["points"][1]["measures"]["jax"]["max_abs"] == "Infinity"
 
 
 @pytest.mark.parametrize("suffix", FORMS)

@@ -204,7 +204,7 @@ def test_no_form_lets_a_hostile_name_act(tmp_path, suffix):
 def test_the_json_form_holds_everything_and_is_json(tmp_path):
     data = json.loads(hostile().save(tmp_path / "t.json").read_text(encoding="utf-8"))
     assert (data["kind"], data["schema"], data["verdict"]) == ("porting-check matrix", 1, "differ")
-    assert data["rows"][1]["against_baseline"]["first"]["ratio"] == "nan"
+    assert data["rows"][1]["against_baseline"]["first"]["ratio"] == "NaN"
     assert data["rows"][0]["environment"]["versions"] == {"torch": "1"}
 
 

@@ -307,9 +307,10 @@ class Lost(Executor):
 
 
 @pytest.mark.parametrize(("late", "said"), [(True, "worker 7 was lost"), (False, "after shutdown")])
-def test_an_executor_without_workers_is_a_sentence(late, said):
+def test_an_executor_without_workers_is_a_sentence(tmp_path, late, said):
+    (tmp_path / "net.onnx").touch()
     with pytest.raises(RunError, match=f"the baseline 'one' could not be recorded.*{said}"):
-        matrix("net.onnx", {"one": "local", "two": "local"}, executor=Lost(late))
+        matrix(tmp_path / "net.onnx", {"one": "local", "two": "local"}, executor=Lost(late))
 
 
 def test_a_value_inside_a_fused_layer_that_one_side_did_not_record_is_no_change():
