@@ -17,8 +17,8 @@ from porting_check.neutral.errors import InputError
 from porting_check.neutral.trace import MemorySink, Trace
 from porting_check.neutral.tracefile import TraceWriter
 from porting_check.neutral.tracefile import load_trace as _load
-from porting_check.recorder.__main__ import surroundings
 from porting_check.recorder.inputs import fitting, load_inputs, named, probe, suited
+from porting_check.recorder.machine import surroundings
 from porting_check.recorder.registry import adapter_for
 from porting_check.recorder.session import record_model
 from porting_check.recorder.sources import framework_of, is_trace

@@ -78,9 +78,7 @@ def _channels_apart(truth: Array, other: Array, channel: int) -> tuple[Array, Ar
 
 def no_difference(truth: Array) -> Difference:
     """The difference of a tensor with itself, without going through it value by value."""
-    size = np.asarray(
-        np.abs(truth)
-    )  # of a tensor without axes numpy gives a number, which has no place to write to
+    size = np.asarray(np.abs(truth))  # a tensor without axes would become a bare number
     largest = float(size.max(initial=0.0))  # a NaN in a maximum stays NaN
     if not truth.size or not np.isfinite(largest):
         return difference(truth, truth)

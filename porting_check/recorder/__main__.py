@@ -11,18 +11,15 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from porting_check.neutral.adapter import Adapter
 from porting_check.neutral.errors import InputError, PortingError, RecordingError
 from porting_check.neutral.tensorfile import write_tensors
-from porting_check.neutral.trace import Environment
 from porting_check.neutral.tracefile import TraceWriter, refuse_foreign
 from porting_check.recorder.inputs import fitting, load_inputs, named, probe, suited, translate
-from porting_check.recorder.machine import machine
+from porting_check.recorder.machine import surroundings
 from porting_check.recorder.session import Progress, record_model
 from porting_check.recorder.sources import open_model
 
@@ -127,11 +124,6 @@ def record_to(
             progress=progress,
         )
         sink.finish(checks)
-
-
-def surroundings(adapter: Adapter, origin: Optional[Mapping[str, str]] = None) -> Environment:
-    """The adapter's environment with the machine, and with what pins it."""
-    return replace(adapter.environment(), machine=machine(), origin=dict(origin or {}))
 
 
 def announce(path: str, inputs: Mapping[str, np.ndarray], layouts: Mapping[str, str]) -> None:

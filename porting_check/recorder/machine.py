@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Dict, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Dict, Iterable, Mapping, Optional
+
+if TYPE_CHECKING:
+    from porting_check.neutral.adapter import Adapter
+    from porting_check.neutral.trace import Environment
 
 FLAGS = (
     "sse4_2",
@@ -109,3 +114,8 @@ def _first(lines: Iterable[str], keys: Iterable[str]) -> str:
         if colon and key.strip() in wanted:
             return value.strip()
     return ""
+
+
+def surroundings(adapter: Adapter, origin: Optional[Mapping[str, str]] = None) -> Environment:
+    """The adapter's environment with the machine, and with what pins it."""
+    return replace(adapter.environment(), machine=machine(), origin=dict(origin or {}))

@@ -21,7 +21,7 @@ from porting_check.neutral.graph import Graph, Operand, Step
 from porting_check.neutral.layout import convert
 from porting_check.neutral.tensorfile import write_tensors
 from porting_check.neutral.tracefile import load_trace
-from porting_check.recorder.__main__ import surroundings
+from porting_check.recorder.machine import surroundings
 from porting_check.recorder.registry import load_adapter
 
 READY, VALUES, RESULT = "ready", "values.safetensors", "result.json"

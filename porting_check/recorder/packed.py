@@ -238,7 +238,7 @@ def run(options: Any, out: TextIO) -> int:
     packed_info.need_numpy()
     from porting_check.neutral.graph import Graph
     from porting_check.neutral.tracefile import load_trace
-    from porting_check.recorder.__main__ import surroundings
+    from porting_check.recorder.machine import surroundings
     from porting_check.recorder.network import RESULT, VALUES, is_fed, run_network
     from porting_check.recorder.registry import load_adapter
 
