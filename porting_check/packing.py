@@ -15,8 +15,9 @@ import os
 import tempfile
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -98,11 +99,16 @@ def build_recorder(out: str | os.PathLike[str] = NAME, adapters: Sequence[str] =
         'porting_check_torch:TorchAdapter'
     """
     table = adapter_table(adapters)
-    with _ONE_AT_A_TIME:
-        content = archive_bytes(members(table))
+    content = archive_bytes(members(table))
     path = Path(out)
     _write(path, content)
     return Packed(path=path, digest=hashlib.sha256(content).hexdigest(), size=len(content), adapters=table)
+
+
+@cache
+def recorder_bytes() -> bytes:
+    """The recorder with the built-in adapters, as :func:`build_recorder` writes it; made once in a process."""
+    return archive_bytes(members(adapter_table()))
 
 
 def adapter_table(extra: Sequence[str] = ()) -> dict[str, str]:
@@ -112,7 +118,7 @@ def adapter_table(extra: Sequence[str] = ()) -> dict[str, str]:
         FrameworkMissing: one that is not installed, or that two distributions provide.
     """
     entries = list(metadata.entry_points(group=GROUP))
-    built_in = {entry.name for entry in entries if entry.dist is not None and entry.dist.name == DISTRIBUTION}
+    built_in = _built_in(entries)
     if not built_in:
         raise FrameworkMissing(
             "porting-check is not installed in this Python, so its adapters cannot be found; run: pip install porting-check"
@@ -131,8 +137,18 @@ def adapter_table(extra: Sequence[str] = ()) -> dict[str, str]:
     return table
 
 
+def _built_in(entries: Iterable[metadata.EntryPoint]) -> set[str]:
+    return {entry.name for entry in entries if entry.dist is not None and entry.dist.name == DISTRIBUTION}
+
+
 def members(table: Mapping[str, str]) -> dict[str, bytes]:
-    """Every file of the archive by its name there."""
+    """Every file of the archive by its name there.
+
+    Adapters of other distributions are parsed as Python 3.7; for the built-in ones the tests have done so.
+
+    Raises:
+        ModelError: an adapter that cannot run from an archive, or on Python 3.7.
+    """
     here = Path(__file__).resolve().parent
     found = {
         "__main__.py": MAIN.encode(),
@@ -142,8 +158,12 @@ def members(table: Mapping[str, str]) -> dict[str, bytes]:
         found.update(_tree(here / part, f"porting_check/{part}"))
     document = {"version": __version__, "adapters": dict(table)}
     found[f"porting_check/recorder/{TABLE}"] = json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+    built_in = _built_in(metadata.entry_points(group=GROUP))
     for framework, value in table.items():
-        found.update(_adapter(framework, value))
+        files = _adapter(framework, value)
+        if framework not in built_in:
+            _check(framework, files)
+        found.update(files)
     return found
 
 
@@ -156,22 +176,26 @@ def _adapter(framework: str, value: str) -> dict[str, bytes]:
             f"the adapter of {framework!r} ({value}) is not a folder or file of Python source: {top}"
         )
     origin = Path(spec.origin)
-    found = (
-        _tree(origin.parent, top) if spec.submodule_search_locations else {f"{top}.py": origin.read_bytes()}
-    )
-    for name, content in found.items():
+    if spec.submodule_search_locations:
+        return _tree(origin.parent, top)
+    return {f"{top}.py": origin.read_bytes()}
+
+
+def _check(framework: str, files: Mapping[str, bytes]) -> None:
+    """Refuse what cannot run from an archive on the oldest Python."""
+    for name, content in files.items():
         if name.endswith(COMPILED):
             raise ModelError(
                 f"the adapter of {framework!r} holds {name}, which Python cannot load from an archive"
             )
         if name.endswith(".py"):
             _parse(framework, name, content)
-    return found
 
 
 def _parse(framework: str, name: str, content: bytes) -> None:
     try:
-        ast.parse(content, name, feature_version=(3, 7))
+        with _ONE_AT_A_TIME:
+            ast.parse(content, name, feature_version=(3, 7))
     except SyntaxError as error:
         raise ModelError(
             f"the adapter of {framework!r} cannot run on Python 3.7: {name}, line {error.lineno}: {error.msg}"

@@ -216,7 +216,7 @@ def _element_ids(program: Program, step: Step, position: int) -> Array | None:
     are. ``None`` when the operand depends on the model's input.
     """
     key = step.inputs[position].key
-    if not key:
+    if not key or key in program.graph.fed:
         return None
     keys = _behind(program.graph, key)
     given = {}

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 from porting_check.environments.runner import Task, relocated
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import ModelError, RunError
-from porting_check.packing import build_recorder
+from porting_check.packing import recorder_bytes
 from porting_check.recorder.sources import framework_of
 
 ROOT = PurePosixPath("/porting-check")
@@ -332,11 +331,5 @@ def request_of(task: Task, view: Inside) -> str:
 def build(task: Task) -> None:
     """Put the recorder where the container finds it; it is built once in a process."""
     if not task.archive.is_file():
-        task.archive.write_bytes(_recorder())
+        task.archive.write_bytes(recorder_bytes())
         task.archive.chmod(0o644)
-
-
-@cache
-def _recorder() -> bytes:
-    with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-        return build_recorder(Path(folder) / RECORDER.name).path.read_bytes()

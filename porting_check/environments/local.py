@@ -6,11 +6,9 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 from porting_check.environments.interpreters import Interpreter, clean_environment
@@ -19,6 +17,7 @@ from porting_check.environments.process import follow, how, reason
 from porting_check.environments.runner import Progress, Task, again, raise_again
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import RunError
+from porting_check.packing import recorder_bytes
 from porting_check.recorder.sources import framework_of
 
 __all__ = [
@@ -44,19 +43,10 @@ class ArchiveRunner:
 
     def __init__(self, spec: EnvironmentSpec) -> None:
         self.spec, self.title = spec, spec.title
-        self._archive = b""
 
     def interpreter(self) -> Interpreter:
         """The one to run; after :meth:`prepare`."""
         raise NotImplementedError
-
-    def build(self) -> None:
-        """Build the recorder, once."""
-        from porting_check.packing import build_recorder
-
-        if not self._archive:
-            with tempfile.TemporaryDirectory(prefix="porting-check-") as folder:
-                self._archive = build_recorder(Path(folder) / "recorder.pyz").path.read_bytes()
 
     def run(self, task: Task, progress: Progress) -> None:
         """Run one task to its end.
@@ -69,8 +59,7 @@ class ArchiveRunner:
         python, archive = self.interpreter().path, task.archive
         try:
             task.prepare()
-            self.build()
-            archive.write_bytes(self._archive)
+            archive.write_bytes(recorder_bytes())
             variables = clean_environment(python, task.folder, self.spec.variables, str(archive.absolute()))
         except OSError as error:
             raise RunError(f"{str(task.folder)!r} cannot be written: {error.strerror or error}") from None

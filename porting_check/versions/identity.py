@@ -16,7 +16,7 @@ import numpy as np
 
 from porting_check.environments.specification import EnvironmentSpec
 from porting_check.neutral.errors import RunError
-from porting_check.packing import adapter_table, members
+from porting_check.packing import recorder_bytes
 
 FILES = "files"
 """Where inputs and weights lie, below the folder of a matrix."""
@@ -75,10 +75,7 @@ def packages(python: str) -> str:
 @functools.cache
 def recorder_digest() -> str:
     """A digest of what runs inside an environment."""
-    made = hashlib.sha256()
-    for name, text in sorted(members(adapter_table()).items()):
-        made.update(f"{name}\0{len(text)}\0".encode() + text)
-    return made.hexdigest()
+    return hashlib.sha256(recorder_bytes()).hexdigest()
 
 
 def model_content(spec: str) -> str:

@@ -399,7 +399,17 @@ def test_info_fails_when_an_installed_framework_does(monkeypatch):
         assert json.loads(out.getvalue())["frameworks"] == found
 
 
-def test_several_threads_build_at_once(tmp_path):
+def test_several_threads_build_at_once(elsewhere, tmp_path):
+    installed_elsewhere(
+        elsewhere, "porting_check_torch:TorchAdapter"
+    )  # many files, so their parsing overlaps
+
+    def build(number: int) -> str:
+        return packing.build_recorder(tmp_path / f"{number}.pyz", ["toyframe"]).digest
+
     with ThreadPoolExecutor(4) as pool:
-        built = list(pool.map(lambda n: packing.build_recorder(tmp_path / f"{n}.pyz").digest, range(4)))
-    assert len(set(built)) == 1
+        assert len(set(pool.map(build, range(4)))) == 1
+
+
+def test_what_is_carried_into_environments_is_the_recorder_that_is_built(built):
+    assert packing.recorder_bytes() == built.path.read_bytes()
