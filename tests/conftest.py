@@ -1,4 +1,4 @@
-"""Shared by all tests: the same drawn examples every time on a continuous-integration machine, and the order of the tests."""
+"""Shared by all tests: the same drawn examples on a continuous-integration machine, the order of the tests, JAX's cache."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if os.environ.get("CI"):
 
 # A shell starts a background command with interruptions ignored, which every process below would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What JAX compiles is kept, for both workers, for the processes that tests start, and for the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 LONGEST_FIRST = ("docker", "end_to_end", "cases", "adapters")
 """Folders, in the order in which their tests start; the many short ones of the others then fill what is left of each worker."""
