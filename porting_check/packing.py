@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -99,6 +99,8 @@ def build_recorder(out: str | os.PathLike[str] = NAME, adapters: Sequence[str] =
         'porting_check_torch:TorchAdapter'
     """
     table = adapter_table(adapters)
+    for framework in adapters:  # the built-in ones are checked by the tests
+        _check(framework, _adapter(framework, table[framework]))
     content = archive_bytes(members(table))
     path = Path(out)
     _write(path, content)
@@ -118,7 +120,7 @@ def adapter_table(extra: Sequence[str] = ()) -> dict[str, str]:
         FrameworkMissing: one that is not installed, or that two distributions provide.
     """
     entries = list(metadata.entry_points(group=GROUP))
-    built_in = _built_in(entries)
+    built_in = {entry.name for entry in entries if entry.dist is not None and entry.dist.name == DISTRIBUTION}
     if not built_in:
         raise FrameworkMissing(
             "porting-check is not installed in this Python, so its adapters cannot be found; run: pip install porting-check"
@@ -137,18 +139,8 @@ def adapter_table(extra: Sequence[str] = ()) -> dict[str, str]:
     return table
 
 
-def _built_in(entries: Iterable[metadata.EntryPoint]) -> set[str]:
-    return {entry.name for entry in entries if entry.dist is not None and entry.dist.name == DISTRIBUTION}
-
-
 def members(table: Mapping[str, str]) -> dict[str, bytes]:
-    """Every file of the archive by its name there.
-
-    Adapters of other distributions are parsed as Python 3.7; for the built-in ones the tests have done so.
-
-    Raises:
-        ModelError: an adapter that cannot run from an archive, or on Python 3.7.
-    """
+    """Every file of the archive by its name there."""
     here = Path(__file__).resolve().parent
     found = {
         "__main__.py": MAIN.encode(),
@@ -158,12 +150,8 @@ def members(table: Mapping[str, str]) -> dict[str, bytes]:
         found.update(_tree(here / part, f"porting_check/{part}"))
     document = {"version": __version__, "adapters": dict(table)}
     found[f"porting_check/recorder/{TABLE}"] = json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
-    built_in = _built_in(metadata.entry_points(group=GROUP))
     for framework, value in table.items():
-        files = _adapter(framework, value)
-        if framework not in built_in:
-            _check(framework, files)
-        found.update(files)
+        found.update(_adapter(framework, value))
     return found
 
 

@@ -16,12 +16,15 @@ if os.environ.get("CI"):
 # A shell starts a background command with interruptions ignored, which every process below would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What JAX compiles is kept, for both workers, for the processes that tests start, and for the next run.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
 LONGEST_FIRST = ("docker", "end_to_end", "cases", "adapters")
 """Folders, in the order in which their tests start; the many short ones of the others then fill what is left of each worker."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what JAX compiles, for both workers, for the processes that tests start, and for the next run."""
+    if config.cache is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 @pytest.hookimpl(trylast=True)

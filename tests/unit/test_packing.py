@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipapp
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -399,10 +401,25 @@ def test_info_fails_when_an_installed_framework_does(monkeypatch):
         assert json.loads(out.getvalue())["frameworks"] == found
 
 
+@pytest.fixture
+def frequent_collections():
+    """Garbage is collected all the time, and another thread goes on meanwhile, as callbacks in Python make it."""
+
+    def pause(phase: str, info: object) -> None:
+        time.sleep(1e-4)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(pause)
+    gc.set_threshold(200)
+    yield
+    gc.set_threshold(*threshold)
+    gc.callbacks.remove(pause)
+
+
+@pytest.mark.usefixtures("frequent_collections")
 def test_several_threads_build_at_once(elsewhere, tmp_path):
-    installed_elsewhere(
-        elsewhere, "porting_check_torch:TorchAdapter"
-    )  # many files, so their parsing overlaps
+    # Many files, so that their parsing overlaps.
+    installed_elsewhere(elsewhere, "porting_check_torch:TorchAdapter")
 
     def build(number: int) -> str:
         return packing.build_recorder(tmp_path / f"{number}.pyz", ["toyframe"]).digest
